@@ -1,4 +1,4 @@
-//! Phases of one execution, from the system calls of api, launcher, shim and action as `perf trace` reports them.
+//! Phases of one execution, from the system calls of api, launcher, shim and action as the kernel's tracepoints report them.
 //!
 //! ```text
 //!  request read ─▶ directory ─▶ commit ─▶ launcher ─▶ claim ─▶ exec ─▶ end ─▶ exit record ─▶ commit ─▶ answer
@@ -6,22 +6,62 @@
 //!
 //! The launcher prepares the start, and a shim makes the process, beside the api until the commit: no landmark is taken of that.
 //!
-//! Tracing costs a microsecond or so for each call: the phases add up to more than the request takes without it.
+//! The kernel writes the events to a buffer of their own instance, a fraction of a microsecond each, and nothing reads them before
+//! the end. tracefs is mounted where nobody else sees it.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::libc;
 use regex_lite::Regex;
 
-/// Calls that mark a phase.
-const CALLS: &str =
-    "recvfrom,mkdir,mkdirat,fsync,fdatasync,execve,wait4,rename,renameat,renameat2,writev,sendto,sendmsg";
+/// Records until its standard input ends. Its argument is the file of the trace.
+const RECORD: &str = r#"
+set -eu
+mount -t tracefs bolt /sys/kernel/tracing
+cd /sys/kernel/tracing
+mkdir "instances/bolt-$$"
+trap 'cd /sys/kernel/tracing; rmdir "instances/bolt-$$"' EXIT
+cd "instances/bolt-$$"
+echo 8192 > buffer_size_kb
+echo mono > trace_clock
+echo 'comm ~ "bolt-*" || comm ~ "history*"' > events/raw_syscalls/filter
+echo 1 > events/raw_syscalls/enable
+echo 1 > events/sched/sched_process_exec/enable
+echo 1 > events/sched/sched_process_exit/enable
+echo ready
+read -r _ || true
+echo 0 > tracing_on
+cat trace > "$1"
+echo 0 > events/enable
+"#;
+
+/// Names of the system calls that mark a phase.
+const CALLS: [(libc::c_long, &str); 12] = [
+    (libc::SYS_recvfrom, "recvfrom"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, "mkdir"),
+    #[cfg(not(target_arch = "x86_64"))]
+    (-1, "mkdir"),
+    (libc::SYS_mkdirat, "mkdirat"),
+    (libc::SYS_fsync, "fsync"),
+    (libc::SYS_fdatasync, "fdatasync"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, "rename"),
+    #[cfg(not(target_arch = "x86_64"))]
+    (-2, "rename"),
+    (libc::SYS_renameat, "renameat"),
+    (libc::SYS_renameat2, "renameat2"),
+    (libc::SYS_write, "write"),
+    (libc::SYS_writev, "writev"),
+    (libc::SYS_sendto, "sendto"),
+    (libc::SYS_sendmsg, "sendmsg"),
+];
 
 /// Name of the end of each phase, in order.
 const PHASES: [&str; 10] = [
@@ -39,55 +79,61 @@ const PHASES: [&str; 10] = [
 /// Name of the time after the last phase.
 const LAST: &str = "to the client";
 
-/// A traced call.
+/// A traced call, a program that is executed (`exec`), or the end of a process (`exit`).
 #[derive(Debug, Clone, PartialEq)]
 struct Call {
-    /// Milliseconds from the beginning of the trace.
+    /// Milliseconds of the monotonic clock.
     began: f64,
     ended: f64,
     program: String,
-    name: String,
-    arguments: String,
+    task: u32,
+    name: &'static str,
     result: i64,
 }
 
 /// A running trace of the whole host; it ends when dropped.
 #[derive(Debug)]
-pub struct Trace(Child);
+pub struct Trace {
+    recorder: Child,
+    /// Closing it ends the recording.
+    stdin: Option<ChildStdin>,
+}
 
 impl Trace {
-    /// Starts to write a trace to `file`; `None` where `perf` is missing or not allowed.
+    /// Starts to record a trace to `file`; `None` where that is not possible or not allowed.
     pub fn start(file: &Path) -> Option<Trace> {
-        let mut perf = Command::new("perf");
-        perf.args(["trace", "-a", "-e", CALLS, "-o"]).arg(file);
-        let mut trace = perf.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-        // Time to begin: perf prints nothing when it is ready.
-        std::thread::sleep(Duration::from_secs(1));
-        trace.try_wait().ok()?.is_none().then_some(Trace(trace))
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", RECORD, "sh"]).arg(file);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut recorder = command.spawn().ok()?;
+        let (stdin, stdout) = (recorder.stdin.take(), recorder.stdout.take()?);
+        let mut line = String::new();
+        let trace = Trace { recorder, stdin };
+        BufReader::new(stdout).read_line(&mut line).ok()?;
+        (line == "ready\n").then_some(trace)
     }
 
     /// Ends it; the file is then complete.
     pub fn stop(mut self) {
-        self.interrupt();
+        self.end();
     }
 
-    fn interrupt(&mut self) {
-        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT);
-        let _ = self.0.wait();
+    fn end(&mut self) {
+        drop(self.stdin.take());
+        let _ = self.recorder.wait();
     }
 }
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        self.interrupt();
+        self.end();
     }
 }
 
 /// Returns the median of each phase in milliseconds, with its name, and the number of executions.
 pub fn medians(file: &Path) -> (Vec<(&'static str, f64)>, usize) {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let calls: Vec<Call> = text.lines().filter_map(parse).collect();
-    let all = executions(&calls);
+    let all = executions(&calls(&text));
     let median = |phase: usize| {
         let mut times: Vec<f64> = all.iter().map(|times| times[phase]).collect();
         times.sort_by(f64::total_cmp);
@@ -97,23 +143,40 @@ pub fn medians(file: &Path) -> (Vec<(&'static str, f64)>, usize) {
     (names.map(|(phase, name)| (name, median(phase))).collect(), all.len())
 }
 
-fn parse(line: &str) -> Option<Call> {
+/// Returns the calls in a trace: the beginning and the end of each are lines of their own.
+fn calls(text: &str) -> Vec<Call> {
     static LINE: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern =
-            r"^\s*([0-9.]+) \(\s*([0-9.]+) ms\): (.+)/[0-9]+ +(?:\.\.\. \[continued\]: )?(\w+)\((.*)\) += (-?[0-9]+)";
+        let pattern = r"^\s*(.+)-(\d+)\s+\[\d+\]\s+\S+\s+([0-9.]+): (sys_enter|sys_exit|sched_process_exec|sched_process_exit): (?:NR (-?\d+) (?:\(|= (-?\d+)))?";
         Regex::new(pattern).expect("a valid pattern")
     });
-    let found = LINE.captures(line)?;
-    let number = |at: usize| found[at].parse::<f64>().ok();
-    let began = number(1)?;
-    Some(Call {
-        began,
-        ended: began + number(2)?,
-        program: found[3].to_owned(),
-        name: found[4].to_owned(),
-        arguments: found[5].to_owned(),
-        result: found[6].parse().ok()?,
-    })
+    let mut begun: HashMap<u32, f64> = HashMap::new();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let Some(parts) = LINE.captures(line) else { continue };
+        let (Ok(task), Ok(seconds)) = (parts[2].parse(), parts[3].parse::<f64>()) else { continue };
+        let (at, program) = (seconds * 1e3, parts[1].to_owned());
+        let moment = match &parts[4] {
+            "sched_process_exec" => Some("exec"),
+            "sched_process_exit" => Some("exit"),
+            _ => None,
+        };
+        if let Some(name) = moment {
+            found.push(Call { began: at, ended: at, program, task, name, result: 0 });
+            continue;
+        }
+        let Some(number) = parts.get(5).and_then(|number| number.as_str().parse::<libc::c_long>().ok()) else {
+            continue;
+        };
+        let Some((_, name)) = CALLS.iter().find(|(known, _)| *known == number) else { continue };
+        match parts.get(6).and_then(|result| result.as_str().parse().ok()) {
+            None => _ = begun.insert(task, at),
+            Some(result) => {
+                let began = begun.remove(&task).unwrap_or(at);
+                found.push(Call { began, ended: at, program, task, name, result });
+            }
+        }
+    }
+    found
 }
 
 /// Returns the times of the phases of each execution of which every landmark was seen.
@@ -124,7 +187,8 @@ fn executions(calls: &[Call]) -> Vec<Vec<f64>> {
     let mut at = 0;
     while let Some(begin) = calls[at..].iter().position(|call| is_request(call)) {
         at += begin + 1;
-        if let Some(times) = landmarks(calls[at - 1].ended, &calls[at..]) {
+        let until = calls[at..].iter().position(|call| is_request(call)).map_or(calls.len(), |next| at + next);
+        if let Some(times) = landmarks(calls[at - 1].ended, &calls[at..until]) {
             found.push(times);
         }
     }
@@ -132,24 +196,22 @@ fn executions(calls: &[Call]) -> Vec<Vec<f64>> {
 }
 
 fn is_request(call: &Call) -> bool {
-    call.program == "bolt-agent" && call.name == "recvfrom" && call.result > 100
+    call.program == "bolt-agent" && call.name == "recvfrom" && call.result > 200
 }
 
-/// Returns the length of each phase of the execution that began at `began`; `calls` are those after it.
+/// Returns the length of each phase of the execution that began at `began`; `calls` are those after it, before the next request.
 fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
-    let is_sync =
-        |call: &Call| call.program.starts_with("history") && matches!(call.name.as_str(), "fdatasync" | "fsync");
+    let is_sync = |call: &Call| call.program.starts_with("history") && matches!(call.name, "fdatasync" | "fsync");
     // A spare directory is renamed, or one is made.
     let is_made = |call: &Call| {
         call.program == "bolt-agent" && (call.name.starts_with("mkdir") || call.name.starts_with("rename"))
     };
     let is_asked = |call: &Call| call.program == "bolt-launch" && call.name == "recvfrom" && call.result > 100;
     let is_given = |call: &Call| call.program == "bolt-launch" && call.name == "sendmsg" && call.result > 0;
-    let is_executed = |call: &Call| call.name == "execve" && call.result == 0;
-    let is_reaped = |call: &Call| call.program == "bolt-shim" && call.name == "wait4" && call.result > 0;
+    let is_executed = |call: &Call| call.name == "exec";
     let is_renamed = |call: &Call| call.program == "bolt-shim" && call.name.starts_with("rename");
     let is_answered = |call: &Call| {
-        call.program == "bolt-agent" && matches!(call.name.as_str(), "writev" | "sendto") && call.result > 100
+        call.program == "bolt-agent" && matches!(call.name, "write" | "writev" | "sendto") && call.result > 200
     };
     let at = Cell::new(0);
     let next = |is: &dyn Fn(&Call) -> bool| {
@@ -162,7 +224,7 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
     let asked = next(&is_asked)?;
     let given = next(&is_given)?;
     let executed = next(&is_executed)?;
-    let reaped = next(&is_reaped)?;
+    let ended = next(&|call: &Call| call.name == "exit" && call.task == executed.task)?;
     let renamed = next(&is_renamed)?;
     let second = next(&is_sync)?;
     let answered = next(&is_answered)?;
@@ -173,7 +235,7 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
         asked.ended,
         given.began,
         executed.began,
-        reaped.began,
+        ended.began,
         renamed.ended,
         second.began,
         second.ended,
@@ -187,16 +249,29 @@ fn landmarks(began: f64, calls: &[&Call]) -> Option<Vec<f64>> {
 mod tests {
     use super::*;
 
+    fn lines(program: &str, task: u32, name: &str, result: i64, at: f64) -> String {
+        let number = CALLS.iter().find(|(_, known)| *known == name).unwrap().0;
+        let head = |at: f64| format!("     {program}-{task}    [001] .....  {at:.6}");
+        let (begin, end) = (head(at), head(at + 0.0005));
+        format!("{begin}: sys_enter: NR {number} (b, 7ffc, 0)\n{end}: sys_exit: NR {number} = {result}\n")
+    }
+
     #[test]
-    fn a_line_is_parsed_whole_or_continued() {
-        let line = "  1906.909 ( 0.175 ms): bolt-launch/2285 clone(clone_flags: CHILD_SETTID|0x11, child_tidptr: 0x7e) = 2532 (bolt-launch)";
-        let call = parse(line).unwrap();
-        assert_eq!((call.program.as_str(), call.name.as_str(), call.result), ("bolt-launch", "clone", 2532));
-        assert!((call.ended - 1907.084).abs() < 1e-6, "{call:?}");
-        let line = "  1851.369 ( 0.024 ms): bolt-agent/2288  ... [continued]: recvfrom())                                         = 1455";
-        assert_eq!(parse(line).map(|call| (call.name, call.result)), Some(("recvfrom".to_owned(), 1455)));
-        assert_eq!(parse("     ? (         ): bolt-shim/2533  ... [continued]: clone3())    = 0"), None);
-        assert_eq!(parse("  1851.369 (         ): bolt-agent/2288 recvfrom(fd: 18, size: 4096) ..."), None);
+    fn a_call_has_a_beginning_and_an_end_in_its_own_task() {
+        let text = format!(
+            "# tracer: nop\n  bolt-shim-7 [000] d.... 1.000000: sys_enter: NR {number} (3, 0)\n{}  bolt-shim-7 [000] d.... 1.900000: sys_exit: NR {number} = 8\n  true-9 [001] ..... 2.5: sched_process_exit: comm=true pid=9\n",
+            lines("tokio-rt-worker", 8, "sendmsg", 120, 1.25),
+            number = libc::SYS_sendmsg,
+        );
+        let found = calls(&text);
+        let told: Vec<_> =
+            found.iter().map(|call| (call.program.as_str(), call.task, call.name, call.result)).collect();
+        assert_eq!(
+            told,
+            [("tokio-rt-worker", 8, "sendmsg", 120), ("bolt-shim", 7, "sendmsg", 8), ("true", 9, "exit", 0)]
+        );
+        assert!((found[1].ended - found[1].began - 900.0).abs() < 1e-6, "{found:?}");
+        assert_eq!(found[2].began, 2500.0);
     }
 
     #[test]
@@ -205,30 +280,32 @@ mod tests {
             ("bolt-agent", "recvfrom", 700),
             // Prepared beside the api.
             ("bolt-launch", "recvfrom", 339),
-            ("bolt-agent", "rename", 0),
+            ("bolt-agent", "renameat2", 0),
             ("bolt-launch", "sendmsg", 1800),
             ("history-write", "fdatasync", 0),
             ("bolt-launch", "recvfrom", 339),
             ("bolt-launch", "sendmsg", 120),
-            ("bolt-shim", "execve", 0),
-            ("bolt-agent", "mkdir", 0),
-            ("bolt-shim", "wait4", 8),
+            ("", "exec", 0),
+            ("bolt-agent", "mkdirat", 0),
+            ("", "exit", 0),
             ("bolt-shim", "renameat", 0),
             ("history-write", "fdatasync", 0),
             ("bolt-agent", "writev", 900),
         ];
-        let line = |(index, (program, name, result)): (usize, &(&str, &str, i64))| {
-            format!("{}.900 ( 0.500 ms): {program}/1 {name}(fd: 1) = {result}", index + 1)
+        let line = |(index, &(program, name, result)): (usize, &(&str, &str, i64))| {
+            let at = index as f64 / 1000.0 + 1.0;
+            match name {
+                "exec" | "exit" => format!("  true-9  [000] ..... {at:.6}: sched_process_{name}: pid=9\n"),
+                _ => lines(program, 1, name, result, at),
+            }
         };
-        let lines: Vec<String> = landmarks.iter().enumerate().map(line).collect();
-        let calls: Vec<Call> = lines.iter().filter_map(|line| parse(line)).collect();
-        assert_eq!(calls.len(), landmarks.len());
-        let found = executions(&calls);
+        let text: Vec<String> = landmarks.iter().enumerate().map(line).collect();
+        let found = executions(&calls(&text.concat()));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].len(), PHASES.len() + 1);
         let whole: f64 = found[0].iter().sum();
         assert!((whole - 12.0).abs() < 1e-6, "{found:?}");
         // Without one of them, there is no execution to measure.
-        assert_eq!(executions(&calls[..12]).len(), 0);
+        assert_eq!(executions(&calls(&text[..12].concat())).len(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench -p bolt-tests --bench numbers
 //! cargo bench -p bolt-tests --bench numbers -- memory     only memory, handshakes and syncs
+//! cargo bench -p bolt-tests --bench numbers -- warm       only one action, its rate and its phases
 //! ```
 //!
 //! Builds the programs first, as optimised as benchmarks are: profile `bench`, whose output directory is that of `release`. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
@@ -51,24 +52,13 @@ fn main() {
     let (agent, _runtime_directory) = place::start(&world, &spec("i-1").set("execution", "max_running", 64));
     let caller = Caller::new(&world, &agent);
 
-    println!("\n{:<58} {:>12}", "at rest", "");
-    runtime.block_on(caller.wait_nothing(&caller.agent()));
-    memory::wait_until_trimmed();
-    memory::print_rest(&agent);
-    let sshd = tempfile::Builder::new().prefix("sshd-").tempdir_in(world.path()).expect("a directory");
-    let sshd = ssh::Sshd::start(sshd.path(), false).expect("sshd can be started");
-    memory::print_other("sshd, idle", sshd.as_ref().map(ssh::Sshd::pid), "openssh-server");
-    let nrpe = nrpe::Nrpe::start(&world.scratch("nrpe"));
-    memory::print_other("nrpe, idle", nrpe.as_ref().map(nrpe::Nrpe::pid), "nagios-nrpe-server");
-    drop((sshd, nrpe));
-    memory::print_shims(&runtime, &caller, &agent);
-    memory::print_first(&runtime, &caller);
-    handshakes::print();
-    if std::env::args().any(|argument| argument == "memory") {
-        disk::print(&world.scratch("commits"));
-        return;
+    let only = std::env::args().find(|argument| matches!(argument.as_str(), "memory" | "warm"));
+    if only.as_deref() != Some("warm") {
+        print_rest(&world, &runtime, &caller, &agent);
     }
-
+    if only.as_deref() == Some("memory") {
+        return disk::print(&world.scratch("commits"));
+    }
     let program = script(&world);
     println!("\n{:<44} {:>10} {:>10} {:>9}", "one action that does nothing, ms", "p50", "p99", "runs");
     let floor = row("fork + exec + wait", 400, || run_here(&program));
@@ -85,6 +75,14 @@ fn main() {
             }],
         )
     };
+    let in_one =
+        |warm: Duration| ratio("bolt warm / (fork+exec+wait and one fsync)", Some(warm), Some(synced), "<= 2.2");
+    if only.as_deref() == Some("warm") {
+        rate::print(&runtime, &caller);
+        phases::print(&runtime, &caller, &world);
+        println!();
+        return in_one(warm);
+    }
     let command = command::print(&world);
 
     let stock = with_sshd(&world, false, |sshd| row("ssh, new connection, stock sshd", 20, || sshd.run_new(&program)));
@@ -103,12 +101,28 @@ fn main() {
     sync::print();
 
     println!("\n{:<58} {:>8} {:>8}", "ratios of p50", "", "target");
-    ratio("bolt warm / (fork+exec+wait and one fsync)", Some(warm), Some(synced), "<= 2.2");
+    in_one(warm);
     ratio("bolt warm / fork+exec+wait", Some(warm), Some(floor), "");
     ratio("ssh warm ControlMaster / bolt warm", master, Some(warm), ">= 4");
     ratio("ssh new, tuned / bolt new connection", tuned, Some(new), ">= 30");
     ratio("ssh new, stock / bolt new connection", stock, Some(new), ">= 65");
     ratio("bolt run, whole command / bolt new connection", Some(command), Some(new), "");
+}
+
+fn print_rest(world: &World, runtime: &tokio::runtime::Runtime, caller: &Caller, agent: &LocalAgent) {
+    println!("\n{:<58} {:>12}", "at rest", "");
+    runtime.block_on(caller.wait_nothing(&caller.agent()));
+    memory::wait_until_trimmed();
+    memory::print_rest(agent);
+    let sshd = tempfile::Builder::new().prefix("sshd-").tempdir_in(world.path()).expect("a directory");
+    let sshd = ssh::Sshd::start(sshd.path(), false).expect("sshd can be started");
+    memory::print_other("sshd, idle", sshd.as_ref().map(ssh::Sshd::pid), "openssh-server");
+    let nrpe = nrpe::Nrpe::start(&world.scratch("nrpe"));
+    memory::print_other("nrpe, idle", nrpe.as_ref().map(nrpe::Nrpe::pid), "nagios-nrpe-server");
+    drop((sshd, nrpe));
+    memory::print_shims(runtime, caller, agent);
+    memory::print_first(runtime, caller);
+    handshakes::print();
 }
 
 /// The script that `ssh` and the floor run: the same as the action's.

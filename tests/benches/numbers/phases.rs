@@ -9,11 +9,11 @@ use crate::Caller;
 /// Number of traced requests.
 const RUNS: usize = 200;
 
-/// Prints the median of each phase, if the host lets `perf` trace.
+/// Prints the median of each phase, if the host lets the kernel trace.
 pub(super) fn print(runtime: &Runtime, caller: &Caller, world: &World) {
     let file = world.path().join("trace.txt");
     let Some(trace) = Trace::start(&file) else {
-        return println!("SKIPPED phases: perf cannot trace here (Debian: apt-get install linux-perf; needs root)");
+        return println!("SKIPPED phases: it needs root, and a kernel with tracepoints of system calls");
     };
     let agent = caller.agent();
     for _ in 0..RUNS {
