@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use nix::unistd::Pid;
 use packs_schema::agent::launch::{PREPARED_FOR, Start};
+use packs_schema::base::name::ExecutionId;
 use serde_json::Value;
 
 use crate::dir::Dir;
@@ -133,6 +134,11 @@ impl Preparations {
             preparation.prepared.waiting.as_ref().is_some_and(|waiting| waiting.is_of(shim))
         };
         self.discard_if(runtime, shims, is_its);
+    }
+
+    /// Discards that of an execution.
+    pub(crate) fn discard_execution(&self, execution: &ExecutionId, runtime: &Dir, shims: &Shims) {
+        self.discard_if(runtime, shims, |preparation| preparation.start.execution == *execution);
     }
 
     /// Discards all.

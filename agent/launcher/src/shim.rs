@@ -31,7 +31,7 @@ mod watch;
 mod wipe;
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -115,8 +115,7 @@ fn detach(socket: &UnixStream, inherited: &Inherited<'_>) {
         let _ = nix::unistd::dup2_stdout(&null);
         let _ = nix::unistd::dup2_stderr(&null);
     }
-    let keep: [BorrowedFd<'_>; 2] = [socket.as_fd(), inherited.runtime.as_fd()];
-    let _ = sys::close_all_but(&keep);
+    let _ = sys::close_all_but([socket.as_fd(), inherited.runtime.as_fd()]);
     // A service manager that stops the launcher may signal every process of its group: executions must go on.
     let _ = SigSet::all().thread_set_mask();
     sys::renice(1);

@@ -44,6 +44,9 @@ use crate::{clean_up, runtime_dir};
 use account::ChosenAccount;
 pub(crate) use store::{check_active, instance_facts};
 
+/// Shortest time-out: a timer of no time would be none.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// Starts an execution and returns the pid of its shim. In a forked shim this never returns.
 pub(crate) fn start(host: &Host, start: &Start) -> Result<Pid, Refused> {
     if let Some(prepared) = host.preparations.take(start, &host.runtime, &host.shims) {
@@ -80,6 +83,13 @@ pub(crate) fn prepare(host: &Host, start: Start) -> Result<(), Refused> {
     }
     check_running(host)?;
     let (looked_up, home) = look_up(host, &start)?;
+    if looked_up.is_pushed {
+        // The end of a pushed version is compared with the clock when it starts.
+        return refuse(
+            Refusal::NotActive,
+            format!("{} is of a pushed version, which is not prepared", start.execution),
+        );
+    }
     let unclaimed = equip(host, looked_up, &runtime_dir::prepared_name(&start.execution))?;
     host.preparations.put(start, Prepared::new(unclaimed, home, &host.shims));
     Ok(())
@@ -150,6 +160,8 @@ struct LookedUp {
     stdin: Vec<u8>,
     pack: OwnedFd,
     lease: Option<Lease>,
+    /// True for a version that was pushed, and ends by the clock.
+    is_pushed: bool,
 }
 
 /// Looks everything up that a request names; the second value is the directory of its pack.
@@ -170,7 +182,7 @@ fn look_up(host: &Host, start: &Start) -> Result<(LookedUp, Dir), Refused> {
     let ChosenAccount { account, lease, unenforced: run_as_unenforced } =
         account::choose(host, action.run_as.as_ref(), &start.execution)?;
     let requested = start.timeout_ms.map_or(action.timeout(), |ms| action.timeout().min(Duration::from_millis(ms)));
-    let timeout = resolved.push_expires_in.map_or(requested, |left| requested.min(left));
+    let timeout = resolved.push_expires_in.map_or(requested, |left| requested.min(left)).max(MIN_TIMEOUT);
     let mut delivery = deliver(&action.parameters, &bound, &resolved.config);
     if !action.arguments {
         delivery.arguments.clear();
@@ -194,13 +206,13 @@ fn look_up(host: &Host, start: &Start) -> Result<(LookedUp, Dir), Refused> {
         group: Group::default(),
     };
     let limits = resolved.action.limits;
-    let pack = resolved.directory.into();
-    Ok((LookedUp { plan, limits, unenforced, stdin: delivery.stdin, pack, lease }, resolved.home))
+    let (is_pushed, pack) = (resolved.push_expires_in.is_some(), resolved.directory.into());
+    Ok((LookedUp { plan, limits, unenforced, stdin: delivery.stdin, pack, lease, is_pushed }, resolved.home))
 }
 
 /// Creates the run-time directory with this name, the file for the result and the cgroups. After an error, none of it exists.
 fn equip(host: &Host, looked_up: LookedUp, name: &str) -> Result<UnclaimedJob, Refused> {
-    let LookedUp { mut plan, limits, mut unenforced, stdin, pack, lease } = looked_up;
+    let LookedUp { mut plan, limits, mut unenforced, stdin, pack, lease, is_pushed: _ } = looked_up;
     let execution = &plan.execution;
     let failed = |what: &str, e: nix::Error| Refused {
         code: Refusal::Resources,
@@ -268,7 +280,8 @@ fn check_running(host: &Host) -> Result<(), Refused> {
         return Ok(());
     }
     // Of those that have ended, a shim is cleaning up: the api may have started this one in place of it.
-    let running = running - clean_up::count_ended(host);
+    // At most as many again: an end that cannot be recorded, because of its directory, which the api owns, takes long.
+    let running = running - clean_up::count_ended(host).min(max as usize);
     if running < max as usize {
         return Ok(());
     }

@@ -80,12 +80,12 @@ pub(crate) fn close_rest_on_exec() -> nix::Result<()> {
 }
 
 /// Closes every descriptor above standard error except `keep`. Only for a forked child that never returns to code that owns one of
-/// the others.
-pub(crate) fn close_all_but(keep: &[BorrowedFd<'_>]) -> nix::Result<()> {
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).filter(|fd| *fd > 2).collect();
+/// the others. Allocates nothing.
+pub(crate) fn close_all_but<const N: usize>(keep: [BorrowedFd<'_>; N]) -> nix::Result<()> {
+    let mut keep = keep.map(|fd| fd.as_raw_fd());
     keep.sort_unstable();
     let mut first = 3;
-    for fd in keep {
+    for fd in keep.into_iter().filter(|fd| *fd >= 3) {
         if fd > first {
             close_range(first, fd.cast_unsigned() - 1, 0)?;
         }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
@@ -38,17 +40,24 @@ pub(super) struct Child {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
     pub(super) setup_error: SetupErrorPipe,
+    /// True for a process of a prepared execution that is known to have ended before it was released.
+    is_unreleased: bool,
 }
 
 /// A process that has ended without being released to execute its program.
 pub(super) struct Cancelled;
 
 impl Child {
-    /// Returns the child, unless it was made for a prepared execution and has not been released; it is then reaped. Call it when it has
-    /// executed its program or has ended.
+    /// Returns the child, unless it was made for a prepared execution and has not been released; it is then reaped. Waits until it
+    /// has executed its program or has ended, which is so already where it shared this process's memory.
     pub(super) fn or_cancelled(mut self) -> Result<Child, Cancelled> {
+        self.setup_error.wait();
         self.setup_error.receive();
-        if matches!(self.setup_error.report, Some((Step::Release, _))) {
+        let is_cancelled = match self.setup_error.report {
+            Some((step, _)) => matches!(step, Step::Release),
+            None => self.is_unreleased,
+        };
+        if is_cancelled {
             sys::wait_for(self.pid);
             return Err(Cancelled);
         }
@@ -126,9 +135,12 @@ pub(super) fn spawn(blueprint: &Blueprint<'_>, stack: &mut sys::Stack) -> Result
     let pipes = [&their_in, &their_out, &their_err];
     let stack = may_share_memory(program, blueprint.has_own_account).then_some(stack);
     let limit = stack.as_ref().map(|_| plan.timeout.min(MAX_EXECUTE));
-    let mut begun = Instant::now();
+    let (mut begun, mut released) = (Instant::now(), false);
+    let shim = unistd::getpid();
     let spawned = cgroup.spawn(stack, |cgroup| {
-        let mut setup = ChildSetup { blueprint, cgroup, pipes, limit, begun: &mut begun };
+        let (begun, released) = (&mut begun, &mut released);
+        let report = &their_setup_error;
+        let mut setup = ChildSetup { blueprint, cgroup, pipes, report, shim, limit, begun, released };
         let (step, e) = match setup.prepare() {
             Ok(result) => (Step::Execute, image.execute(result::variable(&result))),
             Err(failed) => failed,
@@ -146,7 +158,9 @@ pub(super) fn spawn(blueprint: &Blueprint<'_>, stack: &mut sys::Stack) -> Result
         ));
     }
     let setup_error = SetupErrorPipe { pipe: setup_error, report: None };
-    Ok(Child { pid, stdin, stdout, stderr, setup_error })
+    // A forked child, which has no limit here, has changed a copy of the flag.
+    let is_unreleased = blueprint.go.is_some() && limit.is_some() && !released;
+    Ok(Child { pid, stdin, stdout, stderr, setup_error, is_unreleased })
 }
 
 /// Returns true if no process of another execution has the account that the child takes on. One that has it could stop the child by
@@ -159,10 +173,16 @@ struct ChildSetup<'a> {
     blueprint: &'a Blueprint<'a>,
     cgroup: &'a mut CgroupFds,
     pipes: [&'a OwnedFd; 3],
+    /// Pipe on which an error is reported.
+    report: &'a OwnedFd,
+    /// The parent.
+    shim: Pid,
     /// Time after which a child that has not executed the program is killed; `None`: the shim sees to that.
     limit: Option<Duration>,
     /// Beginning of that time. A child that shares the memory of the shim changes it there.
     begun: &'a mut Instant,
+    /// Becomes true when a process that waited is released, likewise.
+    released: &'a mut bool,
 }
 
 impl ChildSetup<'_> {
@@ -196,14 +216,17 @@ impl ChildSetup<'_> {
             change_account(program).map_err(at(Step::Account))?;
         }
         if !plan.rules.new_privileges {
-            nix::sys::prctl::set_no_new_privs().map_err(at(Step::Privileges))?;
+            prctl::set_no_new_privs().map_err(at(Step::Privileges))?;
         }
         sys::close_rest_on_exec().map_err(at(Step::Privileges))?;
         sys::keep_on_exec(result.as_fd()).map_err(at(Step::Pipes))?;
         sys::default_signals(ignored_signals);
         SigSet::empty().thread_set_mask().map_err(at(Step::Privileges))?;
         if let Some(go) = go {
-            wait_for_go(go).map_err(at(Step::Release))?;
+            // With a copy of the shim's socket it would take a claim for a shim that has died.
+            sys::close_all_but([go.as_fd(), result.as_fd(), self.report.as_fd()]).map_err(at(Step::Release))?;
+            self.wait_for_go(go).map_err(at(Step::Release))?;
+            *self.released = true;
             *self.begun = Instant::now();
             if let Some((timer, limit)) = timer.zip(self.limit) {
                 timer.restart(limit).map_err(at(Step::Session))?;
@@ -211,17 +234,22 @@ impl ChildSetup<'_> {
         }
         Ok(result)
     }
-}
 
-/// Waits until the launcher has started the execution; an error when it does not.
-fn wait_for_go(go: &OwnedFd) -> nix::Result<()> {
-    let mut byte = [0];
-    loop {
-        match unistd::read(go, &mut byte) {
-            Ok(1) => return Ok(()),
-            Ok(_) => return Err(Errno::ECANCELED),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e),
+    /// Waits until the launcher has started the execution; an error when it does not. Ends with the shim, without which nobody would
+    /// supervise the action.
+    fn wait_for_go(&self, go: &OwnedFd) -> nix::Result<()> {
+        prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if unistd::getppid() != self.shim {
+            return Err(Errno::ECANCELED);
+        }
+        let mut byte = [0];
+        loop {
+            match unistd::read(go, &mut byte) {
+                Ok(1) => return prctl::set_pdeathsig(None),
+                Ok(_) => return Err(Errno::ECANCELED),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e),
+            }
         }
     }
 }
@@ -253,6 +281,13 @@ impl SetupErrorPipe {
         self.receive();
         let (step, e) = self.report?;
         Some(explain(step, e, &program.path, &program.account.name))
+    }
+
+    /// Waits for the report, or for the end of what could write it.
+    fn wait(&self) {
+        let limit = PollTimeout::try_from(MAX_WAITING).expect("half a minute fits");
+        let mut pipes = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        while poll(&mut pipes, limit) == Err(Errno::EINTR) {}
     }
 
     fn receive(&mut self) {

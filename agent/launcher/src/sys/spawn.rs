@@ -159,10 +159,18 @@ pub(crate) fn is_ended_by(child: Pid, signal: Signal, within: Duration) -> bool 
     let begun = Instant::now();
     loop {
         match waitid(Id::Pid(child), flags) {
+            Ok(WaitStatus::StillAlive) if executes_another_program(child) => return false,
             Ok(WaitStatus::StillAlive) if begun.elapsed() < within => std::thread::sleep(Duration::from_millis(1)),
             ended => return matches!(ended, Ok(WaitStatus::Signaled(_, by, _)) if by == signal),
         }
     }
+}
+
+/// Returns true if a process executes another program than this one; false also where that cannot be seen.
+fn executes_another_program(pid: Pid) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let program = |of: &str| std::fs::metadata(format!("/proc/{of}/exe")).map(|file| (file.dev(), file.ino()));
+    matches!((program(&pid.to_string()), program("self")), (Ok(its), Ok(own)) if its != own)
 }
 
 /// A program with its arguments and environment, prepared so that executing it allocates nothing.

@@ -7,12 +7,12 @@ use packs_schema::agent::execution::State;
 use packs_schema::agent::launch::{Operation, Outcome, PREPARED_FOR, Refusal, Start};
 use serde_json::json;
 
-use crate::driver::{Host, wait_for};
+use crate::driver::{Host, new_id, wait_for};
 
 /// Returns the refusal; `None` if it is prepared, which is not answered. The request after it shows which.
 pub(crate) fn prepare(host: &mut Host, start: &Start) -> Option<Refusal> {
     let seq = host.tell(Operation::Prepare(Box::new(start.clone())));
-    host.tell(Operation::Kill { execution: start.execution.clone() });
+    host.tell(Operation::Kill { execution: new_id() });
     let first = host.receive().unwrap();
     if first.seq != seq {
         return None;
@@ -106,6 +106,15 @@ fn a_version_that_is_replaced_meanwhile_is_not_started() {
 }
 
 #[test]
+fn a_kill_discards_what_was_prepared() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho ran\n", json!({}));
+    let request = prepared(&mut host);
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
+    assert_eq!(made(&host, &request), Vec::<PathBuf>::new());
+}
+
+#[test]
 fn the_next_launcher_removes_what_a_dead_one_had_prepared() {
     let mut host = Host::new();
     host.action("it", "#!/bin/sh\necho ran\n", json!({}));
@@ -139,7 +148,7 @@ fn a_running_execution_is_not_prepared() {
     let running = host.started(&request);
     running.wait_for_stdout("ready");
     assert_eq!(prepare(&mut host, &request), Some(Refusal::AlreadyStarted));
-    // By the kill that came after it.
+    assert_eq!(host.ask(Operation::Kill { execution: request.execution.clone() }), Outcome::Done);
     assert_eq!(running.finished().exit.state, State::Killed);
     is_gone(&host, &request);
 }

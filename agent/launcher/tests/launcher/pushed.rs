@@ -7,6 +7,7 @@ use packs_schema::agent::launch::Refusal;
 use serde_json::{Value, json};
 
 use crate::driver::{Host, digest, put};
+use crate::preparing::{is_gone, prepare};
 
 /// Returns the time since boot, in milliseconds.
 fn boot_ms() -> u64 {
@@ -60,6 +61,15 @@ fn an_execution_ends_when_its_pushed_version_expires() {
     request.timeout_ms = Some(300);
     let reason = host.started(&request).finished().exit.reason.unwrap();
     assert_eq!(reason, "stopped after 300ms");
+}
+
+#[test]
+fn an_execution_of_a_pushed_version_is_not_prepared() {
+    let mut host = ready();
+    until(&host, &this_boot(), boot_ms() + 3_600_000, wall_ms() + 3_600_000);
+    let request = host.request("it", json!({}));
+    assert_eq!(prepare(&mut host, &request), Some(Refusal::NotActive));
+    is_gone(&host, &request);
 }
 
 #[test]

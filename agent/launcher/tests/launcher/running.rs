@@ -261,3 +261,33 @@ fn executions_beyond_max_shims_are_refused() {
         execution.finished();
     }
 }
+
+/// The directory of an execution belongs to the api, which could so keep any number of shims beside those that run.
+#[test]
+fn ends_that_cannot_be_recorded_are_bounded() {
+    let mut host = Host::with("require_limits = false\nmax_running = 2\nmax_shims = 2", "");
+    host.action("it", "#!/bin/sh\nexit 0\n", json!({}));
+    let mut blocked = Vec::new();
+    let refused = (0..10).find_map(|_| {
+        let request = host.request("it", json!({}));
+        let exit = host.path(&format!("state/exec/{}/exit", request.execution));
+        std::fs::create_dir(&exit).unwrap();
+        match host.start(&request) {
+            Outcome::Refused { code, .. } => Some(code),
+            Outcome::Done => {
+                let ended = host.path(&format!("run/{}/ended", request.execution));
+                wait_for("the end", || ended.exists().then_some(()));
+                blocked.push(exit);
+                None
+            }
+        }
+    });
+    assert_eq!((refused, blocked.len()), (Some(Refusal::TooManyRunning), 4));
+    for exit in blocked {
+        std::fs::remove_dir(exit).unwrap();
+    }
+    wait_for("a slot", || {
+        let request = host.request("it", json!({}));
+        (host.start(&request) == Outcome::Done).then_some(())
+    });
+}

@@ -30,6 +30,21 @@ fn nothing_is_left(ended: &Finished, state: State) {
     assert_eq!(after_subreaper, 0);
 }
 
+/// A caller may ask for any time-out below the action's, and the api is not trusted to refuse none at all.
+#[test]
+fn a_time_out_of_nothing_is_a_short_one() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\nexec sleep 600\n", json!({"grace": "100ms"}));
+    for ms in [0, 1] {
+        let mut request = host.request("it", json!({}));
+        request.timeout_ms = Some(ms);
+        let ended = host.started(&request).finished();
+        assert_eq!(ended.started.unwrap().timeout_ms, 1);
+        // On a slow host it may not have executed its program by then.
+        assert!(matches!(ended.exit.state, State::TimedOut | State::Error), "{:?}", ended.exit);
+    }
+}
+
 #[test]
 fn a_time_out_leaves_no_process() {
     let mut host = Host::new();

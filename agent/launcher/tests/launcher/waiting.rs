@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -198,6 +198,47 @@ fn a_shim_that_dies_while_its_process_waits_leaves_nothing() {
     is_gone(&host, &waiting.request);
     wait_for("the end of the process", || (!is_alive(&waiting.pid.to_string())).then_some(()));
     assert_eq!((times_ran(&host), made(&host, &waiting.request)), (0, Vec::new()));
+}
+
+#[test]
+fn a_process_that_was_ended_while_it_waited_is_made_again() {
+    let mut host = with_action();
+    let (waiting, execution) = in_time(&mut host, |host, waiting| {
+        kill(Pid::from_raw(waiting.pid), Signal::SIGKILL).unwrap();
+        host.started(&waiting.request)
+    });
+    let ended = execution.finished();
+    assert_ne!(ended.stdout().trim(), waiting.pid.to_string());
+    assert_eq!((ended.exit.state, times_ran(&host)), (State::Succeeded, 1), "{:?}", ended.exit);
+    is_gone(&host, &waiting.request);
+}
+
+#[test]
+fn a_process_that_waits_has_no_socket_of_its_shim() {
+    let mut host = with_action();
+    let (_, files) = in_time(&mut host, |_, waiting| {
+        let files = fs::read_dir(format!("/proc/{}/fd", waiting.pid)).unwrap();
+        let files = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+        files.map(|file| file.display().to_string()).collect::<Vec<_>>()
+    });
+    let is_expected = |file: &String| file.starts_with("pipe:") || file.starts_with("/memfd:");
+    // Three standard ones, the release, the report, the result.
+    assert!(files.len() == 6 && files.iter().all(is_expected), "{files:?}");
+}
+
+#[test]
+fn a_process_that_waits_ends_with_its_shim_while_the_launcher_does_nothing() {
+    let mut host = with_action();
+    let waiting = waiting(&mut host);
+    let launcher = Pid::from_raw(host.launcher_pid().try_into().unwrap());
+    kill(launcher, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(waiting.shim), Signal::SIGKILL).unwrap();
+    wait_for("the end of the process", || (!is_alive(&waiting.pid.to_string())).then_some(()));
+    // Its timer would end it as well, half a minute after it was made.
+    let was_by_timer = waiting.since.elapsed() >= Duration::from_secs(25);
+    kill(launcher, Signal::SIGCONT).unwrap();
+    is_gone(&host, &waiting.request);
+    assert_eq!((was_by_timer, times_ran(&host)), (false, 0));
 }
 
 #[test]
