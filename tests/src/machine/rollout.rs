@@ -20,8 +20,10 @@ use super::vm::Vm;
 
 /// Lines that an execution writes on each machine during the good rollout, one a second.
 const LINES: u64 = 150;
-/// Maximum number of times that a run is resumed whose canary was away.
+/// Maximum number of times that a run is resumed or repeated.
 const RESUMES: u32 = 10;
+/// Exit code of a run that reached no instance and started nothing.
+const UNREACHABLE: i32 = 3;
 /// Options that make a run a rollout.
 const ROLLOUT: [&str; 7] = ["--everywhere", "--canary", "1", "--check", "bolt_engine.health", "--check-for", "2m"];
 
@@ -123,14 +125,7 @@ async fn bad_version(site: &MachineSite, machines: &mut [Machine], good: &str) -
     }
     let (version, digest) = (format!("version={BAD_VERSION}"), format!("sha256={}", site.digest(BAD_VERSION)?));
     let upgrade = ["run", "bolt_engine.upgrade", &version, &digest, "start_wait=10", "settle=0", "--yes"];
-    let bolt = bolt(site, machines)?;
-    let (mut code, mut report) = bolt.json(upgrade.iter().chain(&ROLLOUT));
-    // An emulated agent may be away for longer than a run waits. Resuming asks for the same execution again.
-    for _ in 0..RESUMES {
-        let may_run = |machine: &Machine| entry(&report, machine.id).is_some_and(|entry| entry["may_run"] == true);
-        let Some(run) = report["run"].as_str().filter(|_| machines.iter().any(may_run)) else { break };
-        (code, report) = bolt.json(["resume", &run.to_owned(), "--yes"]);
-    }
+    let (code, report) = persist(&bolt(site, machines)?, machines, &upgrade);
     let failed: Vec<usize> =
         (0..machines.len()).filter(|at| state(&report, machines[*at].id) == Some("failed")).collect();
     let [canary] = failed[..] else {
@@ -153,6 +148,24 @@ async fn bad_version(site: &MachineSite, machines: &mut [Machine], good: &str) -
         return Err(format!("exit code {code}: {report}"));
     }
     Ok(machines[canary].id)
+}
+
+/// Runs a rollout to its end. An emulated machine may refuse a connection, and be away for longer than a run waits: a run that has
+/// started nothing is repeated, and another one resumed, which asks for the same execution again.
+fn persist(bolt: &crate::Bolt, machines: &[Machine], upgrade: &[&str]) -> (i32, Value) {
+    let (mut code, mut report) = bolt.json(upgrade.iter().chain(&ROLLOUT));
+    for _ in 0..RESUMES {
+        let may_run = machines.iter().any(|m| entry(&report, m.id).is_some_and(|entry| entry["may_run"] == true));
+        if code != UNREACHABLE && !may_run {
+            break;
+        }
+        eprintln!("the canary is away: {report}");
+        (code, report) = match report["run"].as_str() {
+            Some(run) if may_run => bolt.json(["resume", run, "--yes"]),
+            _ => bolt.json(upgrade.iter().chain(&ROLLOUT)),
+        };
+    }
+    (code, report)
 }
 
 fn bolt(site: &MachineSite, machines: &[Machine]) -> Result<crate::Bolt, String> {
