@@ -83,8 +83,10 @@ pub struct Row {
     pub attacked: Calls,
     /// Resources of the api before, at most, and after.
     pub held: [Held; 3],
-    /// Connections that the tool had open at most, and that were closed, by its own count.
+    /// Connections that the tool had open at most, and that were closed, by its own count of each second.
     pub connections: [u64; 2],
+    /// False if the tool failed, for example because it did not accept an option.
+    pub has_run: bool,
 }
 
 /// Figures of all attacks.
@@ -104,8 +106,8 @@ impl Figures {
                 let count = row.quiet.failed.len() + row.attacked.failed.len();
                 return Some(format!("{name}: {count} calls failed, the first: {failed}"));
             }
-            if row.connections == [0, 0] {
-                return Some(format!("{name}: the tool opened no connection"));
+            if !row.has_run {
+                return Some(format!("{name}: the tool failed"));
             }
             let [rest, most, after] = row.held.map(|held| held.descriptors);
             if most > rest + MORE_DESCRIPTORS {
@@ -223,12 +225,12 @@ async fn one(
         } => attacked,
         never = sampling => never,
     };
-    let connections = attack.stop();
+    let (has_run, connections) = attack.stop();
     let begun = Instant::now();
     while held(api).descriptors > rest.descriptors && begun.elapsed() < DEADLINE {
         tokio::time::sleep(SAMPLE).await;
     }
-    Row { layer, mode, quiet, attacked, held: [rest, most, held(api)], connections }
+    Row { layer, mode, quiet, attacked, held: [rest, most, held(api)], connections, has_run }
 }
 
 /// The running tool; ends when dropped.
@@ -250,22 +252,24 @@ impl Attack {
         Attack { tool: command.spawn().expect("slowhttptest can be run"), statistics }
     }
 
-    /// Ends it as a user would, and returns the connections that it had open at most, and that were closed. It may have ended
-    /// by itself, when it had none left.
-    fn stop(mut self) -> [u64; 2] {
+    /// Ends it as a user would. Returns true if it did not fail, and the connections that it had open at most, and that were
+    /// closed: none before its second line, after a second. It may have ended by itself, when it had none left.
+    fn stop(mut self) -> (bool, [u64; 2]) {
         let pid = i32::try_from(self.tool.id()).expect("a process id");
         let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
         let begun = Instant::now();
         while matches!(self.tool.try_wait(), Ok(None)) && begun.elapsed() < DEADLINE {
             std::thread::sleep(SAMPLE);
         }
+        let has_run = self.tool.try_wait().is_ok_and(|status| status.is_some_and(|status| status.success()));
         // Seconds, closed, pending, connected, service available.
         let text = fs::read_to_string(&self.statistics).unwrap_or_default();
         let lines = text.lines().map(|line| line.split(',').map(|number| number.trim().parse().unwrap_or(0)).collect());
-        lines.fold([0, 0], |[open, closed], line: Vec<u64>| {
+        let connections = lines.fold([0, 0], |[open, closed], line: Vec<u64>| {
             let at = |index: usize| line.get(index).copied().unwrap_or(0);
             [open.max(at(3)), closed.max(at(1))]
-        })
+        });
+        (has_run, connections)
     }
 }
 
