@@ -7,7 +7,7 @@
 //! The launcher prepares the start, and a shim makes the process, beside the api until the commit: no landmark is taken of that.
 //!
 //! The kernel writes the events to a buffer of their own instance, a fraction of a microsecond each, and nothing reads them before
-//! the end. tracefs is mounted where nobody else sees it.
+//! the end. tracefs is mounted where no other process sees it.
 
 use std::cell::Cell;
 use std::collections::HashMap;

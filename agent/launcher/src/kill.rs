@@ -24,7 +24,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stops an execution, or asks its shim to stop it. Idempotent; does nothing for an execution that has ended or never started.
 pub(crate) fn kill(host: &Host, execution: &ExecutionId) -> Result<(), Refused> {
     host.accepted.remove(execution);
-    // What is removed below may be what was made for it.
+    // Below, things that were made for it may be removed.
     host.preparations.discard_execution(execution, &host.runtime, &host.shims);
     let directory = execution_dir::open(host, execution)?;
     let failed = |e: Errno| Refused {

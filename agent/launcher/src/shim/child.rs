@@ -235,7 +235,7 @@ impl ChildSetup<'_> {
         Ok(result)
     }
 
-    /// Waits until the launcher has started the execution; an error when it does not. Ends with the shim, without which nobody would
+    /// Waits until the launcher has started the execution; an error when it does not. Ends with the shim, without which no process would
     /// supervise the action.
     fn wait_for_go(&self, go: &OwnedFd) -> nix::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
