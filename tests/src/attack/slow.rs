@@ -1,7 +1,7 @@
 //! slowhttptest in all its modes on a live agent, beside a caller that behaves well.
 //!
 //! The tool cannot present a certificate. It attacks the port as an anonymous peer, the HTTP layer behind mutual TLS through
-//! a [`Relay`] that presents one, and the plain health listener. For each of these, and each mode, calls are timed before
+//! a relay that presents one, and the plain health listener. For each of these, and each mode, calls are timed before
 //! the attack and during it; meanwhile descriptors and memory of the agent are sampled.
 
 use std::fmt;
