@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::image_root::Root;
 use crate::{build_version, built, package};
 
-/// What the removal of the agent calls, and what follows each change.
+/// Calls of systemctl when the agent is removed; systemd reads its units again after every change.
 const REMOVAL: [&str; 3] = [
     "stop bolt-launch.socket bolt-launch.service bolt-executions.service",
     "--no-reload disable bolt-launch.socket bolt-launch.service bolt-executions.service",
