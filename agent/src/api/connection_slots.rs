@@ -88,6 +88,7 @@ mod tests {
         let (again, ann_again) = (slots.clone(), ann.clone());
         let waits = tokio::spawn(async move { again.acquire(Some(&ann_again)).await });
         while slots.waiting.available_permits() == MAX_WAITING {
+            assert!(!waits.is_finished(), "it has a seventh slot");
             tokio::task::yield_now().await;
         }
         assert_eq!(slots.free.available_permits(), 2);
