@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use packs_schema::base::strict::shorten;
 use serde::{Serialize, Serializer};
 
 use super::Format;
+
+/// Maximum length of a finding's message, in characters. Names and patterns of a source may be long.
+const MAX_MESSAGE: usize = 2000;
 
 /// Effect of a finding on its action, from harmless to blocking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -64,7 +68,8 @@ pub struct ImportFinding {
 
 impl ImportFinding {
     pub(super) fn new(code: &'static str, effect: Effect, file: &str, message: impl Into<String>) -> ImportFinding {
-        ImportFinding { code, effect, file: file.to_owned(), line: None, message: message.into() }
+        let message = shorten(&message.into(), MAX_MESSAGE);
+        ImportFinding { code, effect, file: file.to_owned(), line: None, message }
     }
 
     pub(super) fn at(mut self, line: Option<usize>) -> ImportFinding {
