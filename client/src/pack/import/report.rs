@@ -197,3 +197,14 @@ impl Totals {
         self.verdicts.get(&verdict).copied().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_quotes_a_long_name_is_bounded() {
+        let finding = ImportFinding::new("long_name", Effect::Note, "a.yaml", "x".repeat(1 << 20));
+        assert!(finding.message.chars().count() <= MAX_MESSAGE + 1, "{}", finding.message.len());
+    }
+}
