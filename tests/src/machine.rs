@@ -32,7 +32,9 @@ use std::path::PathBuf;
 
 /// Returns the directory of the image, or why there is none.
 pub fn image() -> Result<PathBuf, String> {
-    let directory = std::env::var_os("BOLT_TEST_MACHINE").map(PathBuf::from).ok_or("BOLT_TEST_MACHINE is not set")?;
+    let directory = std::env::var_os("BOLT_TEST_MACHINE").map(PathBuf::from).ok_or(
+        "BOLT_TEST_MACHINE is not set: make an image with `tests/machine/image DIRECTORY`, and set it to that directory",
+    )?;
     match directory.join("complete").exists() {
         true => Ok(directory),
         false => Err(format!("there is no image in {}: run tests/machine/image", directory.display())),

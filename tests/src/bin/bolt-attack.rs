@@ -25,21 +25,22 @@ fn main() -> ExitCode {
     };
     let broken = match arguments.split_first().map(|(program, options)| (program.as_str(), options)) {
         Some(("schemathesis", options)) => {
-            let Some([cases, seed, workers]) = read(options, [("--cases", 1000), ("--seed", 1), ("--workers", 2)])
-            else {
-                return wrong();
+            let read = read(options, [("--cases", 1000), ("--seed", 1), ("--workers", 2)]);
+            let [cases, seed, workers] = match read {
+                Ok(numbers) => numbers,
+                Err(message) => return wrong(&message),
             };
             let figures = schemathesis::run(&tools, schemathesis::Plan { cases, seed, workers });
             println!("schemathesis, seed {seed}: {figures}");
             !figures.unexplained.is_empty()
         }
         Some(("slow", options)) => {
-            let Some([connections, rate, seconds]) =
-                read(options, [("--connections", 1000), ("--rate", 200), ("--seconds", 5)])
-            else {
-                return wrong();
+            let read = read(options, [("--connections", 1000), ("--rate", 200), ("--seconds", 5)]);
+            let [connections, rate, seconds] = match read {
+                Ok(numbers) => numbers,
+                Err(message) => return wrong(&message),
             };
-            let figures = slow::run(&tools, slow::Plan { connections, rate, millis: seconds * 1000 });
+            let figures = slow::run(&tools, slow::Plan { connections, rate, millis: seconds.saturating_mul(1000) });
             println!("slowhttptest: {figures}");
             figures.broken().is_some()
         }
@@ -48,23 +49,25 @@ fn main() -> ExitCode {
             println!("sslyze:\n{figures}");
             figures.broken().is_some()
         }
-        _ => return wrong(),
+        _ => return wrong("name one of the attacks"),
     };
     ExitCode::from(u8::from(broken))
 }
 
-/// Returns the numbers behind the options, or their defaults; `None` for anything else.
-fn read<const N: usize>(mut words: &[String], options: [(&str, u64); N]) -> Option<[u64; N]> {
+/// Returns the numbers behind the options, or their defaults. None may be 0, with which nothing would be tried.
+fn read<const N: usize>(mut words: &[String], options: [(&str, u64); N]) -> Result<[u64; N], String> {
     let mut values = options.map(|(_, default)| default);
-    while let [option, value, rest @ ..] = words {
-        let at = options.iter().position(|(name, _)| name == option)?;
-        values[at] = value.parse().ok()?;
+    while let [option, rest @ ..] = words {
+        let at = options.iter().position(|(name, _)| name == option).ok_or(format!("unknown option {option}"))?;
+        let (value, rest) = rest.split_first().ok_or(format!("{option} needs a number"))?;
+        let number = value.parse().ok().filter(|number| *number > 0);
+        values[at] = number.ok_or(format!("{option} {value}: not a number from 1 on"))?;
         words = rest;
     }
-    words.is_empty().then_some(values)
+    Ok(values)
 }
 
-fn wrong() -> ExitCode {
-    eprintln!("{HELP}");
+fn wrong(message: &str) -> ExitCode {
+    eprintln!("bolt-attack: {message}\n{HELP}");
     ExitCode::from(2)
 }
