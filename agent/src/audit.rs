@@ -22,6 +22,8 @@
 mod chain_file;
 mod completion;
 mod fields;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod refusals;
 #[cfg(test)]
 mod tests;

@@ -3,5 +3,6 @@
 
 pub use crate::api::fuzz::Service;
 pub use crate::api::tls::fuzz::{principal, revocation_lists};
+pub use crate::audit::fuzz::continue_chain;
 pub use crate::exec::fuzz::{Piece, archive, archive_segments, segments};
 pub use crate::sync::fuzz::{last_verified, unpack_archive};

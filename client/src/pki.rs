@@ -18,6 +18,8 @@
 mod authority;
 mod check;
 mod describe;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod intermediate;
 mod journal;
 mod renew;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use packs_schema::agent::audit::lines::{Lines, Piece};
-use packs_schema::agent::audit::{Chain, Entry, Head, Record, Verifier, seal};
+use packs_schema::agent::audit::{Chain, Entry, Head, MAX_SEQUENCE, Record, Verifier, seal};
 
 /// Bounds of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +77,6 @@ pub(super) fn read(path: &Path) -> io::Result<Lines<BufReader<File>>> {
     Ok(Lines::new(BufReader::new(file)))
 }
 
-/// Highest sequence number of a damaged file that is believed: more entries are never written.
-const MAX_CLAIMED: u64 = u64::MAX >> 1;
-
 /// End of a file, as far as it can be continued.
 struct Tail {
     head: Option<Head>,
@@ -91,7 +88,8 @@ struct Tail {
     broken: Option<(u64, Option<Head>)>,
 }
 
-fn read_tail(path: &Path) -> io::Result<Tail> {
+/// Reads a file whose first entry should have the number `first`, as its name says.
+fn read_tail(path: &Path, first: u64) -> io::Result<Tail> {
     let mut lines = read(path)?;
     let mut verifier = Verifier::default();
     let mut tail = Tail { head: None, length: 0, is_torn: false, broken: None };
@@ -106,7 +104,8 @@ fn read_tail(path: &Path) -> io::Result<Tail> {
             Piece::TooLong => &[][..],
             Piece::Line(text) => text,
         };
-        match (&mut tail.broken, verifier.check(text)) {
+        let checked = if number == 1 { verifier.check_first(first, text) } else { verifier.check(text) };
+        match (&mut tail.broken, checked) {
             (None, Ok(head)) => {
                 tail.head = Some(head);
                 tail.length += text.len() as u64 + 1;
@@ -149,13 +148,13 @@ impl ChainFile {
         let mut finding = None;
         // The newest first; a file without an entry has none because of a crash.
         for (first, path) in files(directory, chain)?.into_iter().rev() {
-            let tail = read_tail(&path)?;
+            let tail = read_tail(&path, first)?;
             let is_newest = opened.file.is_none();
             if let Some((line, highest)) = tail.broken {
                 finding = Some(Finding::Broken { file: path, line });
                 // At least the number in the file's name, so that the next file is a new one, and the newest.
                 let valid = tail.head.unwrap_or(Head { sequence: first, ..Head::EMPTY });
-                let claimed = highest.filter(|head| (valid.sequence..=MAX_CLAIMED).contains(&head.sequence));
+                let claimed = highest.filter(|head| (valid.sequence..=MAX_SEQUENCE).contains(&head.sequence));
                 opened.head = claimed.unwrap_or(valid);
                 break;
             }

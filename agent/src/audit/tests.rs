@@ -142,6 +142,23 @@ fn a_file_of_which_nothing_is_readable_does_not_start_the_chain_again() {
 }
 
 #[test]
+fn files_with_exchanged_names_are_continued_in_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, _) = open(dir.path(), Bounds { file_bytes: 1, max_files: 8 });
+    for n in 1..=3 {
+        file.append(&entry(n)).unwrap();
+    }
+    file.sync().unwrap();
+    let path = |first| dir.path().join(Chain::Changes.file_name(first));
+    fs::rename(path(1), path(9)).unwrap();
+    let (mut file, finding) = open(dir.path(), SMALL);
+    assert_eq!(finding, Some(Finding::Broken { file: path(9), line: 1 }));
+    assert_eq!(file.append(&entry(4)).unwrap().sequence, 10, "after the number in the name");
+    file.sync().unwrap();
+    assert!(path(9).exists() && path(10).exists());
+}
+
+#[test]
 fn the_only_durable_entries_are_not_pruned_before_new_ones_are_durable() {
     let dir = tempfile::tempdir().unwrap();
     let (mut file, _) = open(dir.path(), Bounds { file_bytes: 1, max_files: 1 });

@@ -20,6 +20,6 @@ pub mod lines;
 mod tests;
 mod verifier;
 
-pub use chain::{Chain, ChainHash, Head, HeadError, MAX_LINE, Record, seal};
+pub use chain::{Chain, ChainHash, Head, HeadError, MAX_LINE, MAX_SEQUENCE, Record, seal};
 pub use entry::{Entry, Outcome, ParameterSummary, text};
 pub use verifier::{Fault, Start, Verifier};

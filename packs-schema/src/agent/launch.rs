@@ -19,6 +19,8 @@
 //!   continues; an invalid request of its own format comes from a compromised or broken api and ends the connection.
 //! - The api is lenient: it ignores unknown fields of a reply, and treats an unknown reason as [`Refusal::Other`].
 
+mod stream;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -26,6 +28,8 @@ use serde_json::{Map, Value};
 
 use crate::base::name::{ActionName, Digest, ExecutionId, PackName, PackVersion, RunId};
 use crate::base::strict;
+
+pub use stream::{InvalidLength, RequestStream};
 
 /// Maximum size of a frame, in bytes: the largest request body and its envelope.
 pub const MAX_FRAME: usize = 256 << 10;

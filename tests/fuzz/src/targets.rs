@@ -17,6 +17,7 @@ targets! {
     agent_toml 16384;
     answers 4096;
     archive 16384;
+    audit_log 8192;
     channel 4096;
     crls 4096;
     exec_records 4096;
@@ -28,6 +29,7 @@ targets! {
     import_ssm 8192;
     inventory 4096;
     launcher_messages 4096;
+    launcher_stream 8192;
     names 512;
     output_log 8192;
     pack_files 8192;
@@ -35,6 +37,7 @@ targets! {
     requirements 4096;
     rest_messages 8192;
     run_record 8192;
+    signing_request 2048;
     site_config 4096;
     stored_records 8192;
     terminal 4096;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, RequestError, read_request};
+use packs_schema::agent::launch::{
+    InvalidLength, MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, RequestError, RequestStream,
+};
 
 use crate::host::Host;
 use crate::refusal::Refused;
@@ -30,8 +32,7 @@ pub(crate) enum Disconnected {
 
 pub(crate) struct Client {
     socket: UnixStream,
-    /// Bytes of incomplete frames.
-    buffer: Vec<u8>,
+    requests: RequestStream,
 }
 
 impl AsFd for Client {
@@ -43,7 +44,7 @@ impl AsFd for Client {
 impl Client {
     pub(crate) fn new(socket: UnixStream) -> Client {
         let _ = socket.set_write_timeout(Some(REPLY_TIMEOUT));
-        Client { socket, buffer: Vec::new() }
+        Client { socket, requests: RequestStream::default() }
     }
 
     /// Reads the available bytes and answers every complete request. Sets `sync_requested` when one requests a sync.
@@ -51,13 +52,7 @@ impl Client {
         if !self.receive()? {
             return Ok(());
         }
-        while let Some(length) = frame_length(&self.buffer)? {
-            let request = read_request(&self.buffer[4..4 + length]);
-            // Moves the rest to the front and leaves nothing of it, or of the request, behind.
-            let rest = self.buffer.len() - (4 + length);
-            self.buffer.copy_within(4 + length.., 0);
-            self.buffer[rest..].fill(0);
-            self.buffer.truncate(rest);
+        while let Some(request) = self.requests.next_request().map_err(invalid_length)? {
             let reply = match request {
                 Ok(Request { seq, operation: Operation::Prepare(start), .. }) => match start::prepare(host, *start) {
                     Ok(()) => continue,
@@ -72,9 +67,7 @@ impl Client {
             };
             self.reply(&reply)?;
         }
-        if self.buffer.is_empty() && self.buffer.capacity() > CHUNK {
-            self.buffer = Vec::new();
-        }
+        self.requests.shrink(CHUNK);
         Ok(())
     }
 
@@ -90,7 +83,7 @@ impl Client {
             Err(Errno::ECONNRESET) => return Err(Disconnected::Closed),
             Err(e) => return Err(Disconnected::Failed(format!("cannot read from its socket: {e}"))),
         };
-        self.buffer.extend_from_slice(&chunk[..read]);
+        self.requests.push(&chunk[..read]);
         // Parameters may be secret: overwrite them, because shims share this memory.
         chunk[..read].fill(0);
         Ok(true)
@@ -105,14 +98,8 @@ impl Client {
     }
 }
 
-/// Returns the length of the first frame's JSON, once the frame is complete.
-fn frame_length(buffer: &[u8]) -> Result<Option<usize>, Disconnected> {
-    let Some(header) = buffer.first_chunk::<4>() else { return Ok(None) };
-    let length = u32::from_le_bytes(*header) as usize;
-    if length == 0 || length > MAX_FRAME {
-        return Err(Disconnected::Failed(format!("frame of {length} bytes; the maximum is {MAX_FRAME}")));
-    }
-    Ok((buffer.len() >= 4 + length).then_some(length))
+fn invalid_length(InvalidLength(length): InvalidLength) -> Disconnected {
+    Disconnected::Failed(format!("frame of {length} bytes; the maximum is {MAX_FRAME}"))
 }
 
 /// Returns the refusal of a request of a later format, from an api that is newer than this launcher.
@@ -151,19 +138,5 @@ fn answer(host: &Host, operation: &Operation, sync_requested: &mut bool) -> Outc
             );
             Outcome::Refused { code: refused.code, message: refused.message }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_read_when_it_is_complete() {
-        assert!(matches!(frame_length(&[5, 0, 0]), Ok(None)));
-        assert!(matches!(frame_length(&[2, 0, 0, 0, b'{']), Ok(None)));
-        assert!(matches!(frame_length(&[2, 0, 0, 0, b'{', b'}', 9]), Ok(Some(2))));
-        assert!(frame_length(&[0, 0, 0, 0]).is_err());
-        assert!(frame_length(&[255, 255, 255, 255]).is_err());
     }
 }

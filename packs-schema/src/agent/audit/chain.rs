@@ -11,6 +11,9 @@ use super::Entry;
 /// Maximum length of a line with its line feed, in bytes. Entries are bounded so that theirs are shorter.
 pub const MAX_LINE: usize = 16 << 10;
 
+/// Maximum sequence number: more entries are never written, and none has to be counted beyond it.
+pub const MAX_SEQUENCE: u64 = u64::MAX >> 1;
+
 /// Text between the hashed part of a line and its hash.
 const HASH_FIELD: &str = ",\"hash\":\"";
 /// Length of the end of a line that is not hashed: field, 64 digits, quote and brace.
@@ -50,7 +53,7 @@ impl Chain {
         let chain = Chain::ALL.into_iter().find(|known| known.as_str() == chain)?;
         let first = rest.strip_suffix(EXTENSION)?.parse().ok()?;
         // Each number has one spelling.
-        (chain.file_name(first) == name).then_some((chain, first))
+        (first <= MAX_SEQUENCE && chain.file_name(first) == name).then_some((chain, first))
     }
 }
 

@@ -77,6 +77,20 @@ fn a_file_must_begin_with_the_entry_in_its_name() {
 }
 
 #[test]
+fn a_number_that_cannot_be_followed_is_no_entry() {
+    let numbered = |sequence| seal(&Head { sequence, ..Head::EMPTY }, &entry(1)).0;
+    let last = numbered(MAX_SEQUENCE - 1);
+    let mut verifier = Verifier::default();
+    assert_eq!(verifier.check(last.trim_end().as_bytes()).map(|head| head.sequence), Ok(MAX_SEQUENCE));
+    for sequence in [MAX_SEQUENCE, u64::MAX - 1] {
+        let line = numbered(sequence);
+        assert_eq!(verifier.check(line.trim_end().as_bytes()), Err(Fault::NotAnEntry));
+    }
+    assert_eq!(Chain::parse_file_name(&Chain::Changes.file_name(MAX_SEQUENCE)), Some((Chain::Changes, MAX_SEQUENCE)));
+    assert_eq!(Chain::parse_file_name(&Chain::Changes.file_name(MAX_SEQUENCE + 1)), None);
+}
+
+#[test]
 fn text_of_callers_is_bounded_and_has_no_active_characters() {
     let hostile = "\u{1b}]0;x\u{7}\n\u{202e}\"\\".repeat(1000);
     let names: serde_json::Map<_, _> = (0..200).map(|n| (format!("{n}{hostile}"), serde_json::Value::Null)).collect();

@@ -2,12 +2,12 @@
 
 use serde::Deserialize;
 
-use super::chain::{ChainHash, Head, split};
+use super::chain::{ChainHash, Head, MAX_SEQUENCE, split};
 
 /// Fault of a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The line is no entry: not JSON, without a hash at its end, or too long.
+    /// The line is no entry: not JSON, without a hash at its end, too long, or numbered beyond [`MAX_SEQUENCE`].
     #[error("it is not an entry of an audit log")]
     NotAnEntry,
     /// The hash is not that of the line.
@@ -79,6 +79,9 @@ impl Verifier {
         let link: Link = serde_json::from_slice(line).map_err(|_| Fault::NotAnEntry)?;
         if ChainHash::of(hashed) != hash {
             return Err(Fault::Altered);
+        }
+        if link.seq > MAX_SEQUENCE {
+            return Err(Fault::NotAnEntry);
         }
         let before = self.head.or_else(|| (link.seq == 1).then_some(Head::EMPTY));
         if let Some(before) = before {
