@@ -26,7 +26,7 @@ use std::path::PathBuf;
 pub use archive::{ArchiveFile, ArchiveReader};
 pub use build::{BuiltPack, build, describe, load};
 pub use lint::{LintReport, lint};
-pub use scaffold::scaffold;
+pub use scaffold::{Template, scaffold};
 
 use packs_schema::base::finding::Finding;
 

@@ -5,6 +5,7 @@
 
 mod calls;
 
+mod ansible;
 mod architecture;
 mod at_rest;
 mod audit;

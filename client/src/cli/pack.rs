@@ -20,7 +20,7 @@ use serde_json::json;
 
 use super::failure::{Exit, Failure};
 use crate::pack::test::{TestError, TestOptions, TestOutcome};
-use crate::pack::{self, PackError};
+use crate::pack::{self, PackError, Template};
 use crate::parameters::Given;
 use crate::show::{self, Visible, counted, visible};
 use crate::{err, errln, out, outln};
@@ -43,11 +43,15 @@ pub enum PackCommand {
 pub enum LocalCommand {
     /// Make a pack with one action that passes lint and test.
     #[command(after_help = "\
-Example:
-  bolt pack new cassandra")]
+Examples:
+  bolt pack new cassandra
+  bolt pack new web --template ansible")]
     New {
         /// Its name, such as `cassandra`.
         name: PackName,
+        /// Kind of action to begin with.
+        #[arg(long, value_enum, default_value_t)]
+        template: Template,
         /// Directory to make [default: ./NAME].
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
@@ -114,7 +118,7 @@ Example:
 /// Runs a command of `bolt pack`.
 pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
     match command {
-        LocalCommand::New { name, dir } => new(&name, dir, json),
+        LocalCommand::New { name, template, dir } => new(&name, template, dir, json),
         LocalCommand::Lint { dir } => lint(&dir, json),
         LocalCommand::Build { dir, output } => build(&dir, output, json),
         LocalCommand::Check(command) => check::run(&command, json),
@@ -138,15 +142,15 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
     }
 }
 
-fn new(name: &PackName, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
+fn new(name: &PackName, template: Template, dir: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
     let dir = dir.unwrap_or_else(|| PathBuf::from(name.as_str()));
-    pack::scaffold(name, &dir).map_err(|e| failure(&e))?;
+    pack::scaffold(name, template, &dir).map_err(|e| failure(&e))?;
     if json {
         outln!("{}", show::json_line(&json!({"pack": name, "path": dir})));
     } else {
         outln!("{}", show::path(&dir));
-        let dir = show::path(&dir);
-        errln!("next: bolt pack lint {dir} && bolt pack test {dir} uptime && bolt pack build {dir}");
+        let (dir, trial) = (show::path(&dir), template.trial());
+        errln!("next: bolt pack lint {dir} && bolt pack test {dir} {trial} && bolt pack build {dir}");
     }
     Ok(Exit::Success)
 }

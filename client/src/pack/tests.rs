@@ -11,7 +11,7 @@ use super::*;
 
 fn pack(at: &Path) -> PathBuf {
     let directory = at.join("demo");
-    scaffold(&PackName::new("demo").unwrap(), &directory).unwrap();
+    scaffold(&PackName::new("demo").unwrap(), Template::Script, &directory).unwrap();
     directory
 }
 
@@ -24,8 +24,21 @@ fn a_new_pack_has_no_findings_and_is_never_written_over() {
     let temp = tempfile::tempdir().unwrap();
     let directory = pack(temp.path());
     assert_eq!(codes(&directory), [""; 0]);
-    let again = scaffold(&PackName::new("demo").unwrap(), &directory).unwrap_err();
+    let again = scaffold(&PackName::new("demo").unwrap(), Template::Script, &directory).unwrap_err();
     assert!(matches!(again, PackError::Exists(_)), "{again}");
+}
+
+/// The hashes of its requirements are in the file, or agents would refuse to install them.
+#[test]
+fn a_new_pack_with_a_playbook_has_no_findings() {
+    let temp = tempfile::tempdir().unwrap();
+    let directory = temp.path().join("web");
+    scaffold(&PackName::new("web").unwrap(), Template::Ansible, &directory).unwrap();
+    assert_eq!(codes(&directory), [""; 0]);
+    let built = build(&directory).unwrap();
+    assert_eq!(built.pack.name.as_str(), "web");
+    let action = fs::read_to_string(directory.join("actions/apply.yaml")).unwrap();
+    assert!(action.contains("group: web}") && !action.contains("{name}"), "{action}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) fn new() -> Bench {
         let bench = Bench { temp: tempfile::tempdir().unwrap() };
-        pack::scaffold(&PackName::new("demo").unwrap(), &bench.at("demo")).unwrap();
+        pack::scaffold(&PackName::new("demo").unwrap(), pack::Template::Script, &bench.at("demo")).unwrap();
         init(&InitOptions::new(bench.at("repo"), bench.at("keys"))).unwrap();
         bench
     }

@@ -16,7 +16,7 @@ use crate::server::{Server, World, answer};
 /// An instance with a remediation `tried.uptime`, and how often it was started.
 async fn instance(world: &World) -> (Server, Arc<Mutex<usize>>) {
     let directory = world.path().join("pack");
-    pack::scaffold(&PackName::new("tried").unwrap(), &directory).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &directory).unwrap();
     let mut view = listed(&pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap());
     view["class"] = json!("remediation");
     let starts = Arc::new(Mutex::new(0));

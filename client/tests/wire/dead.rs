@@ -15,7 +15,7 @@ const DEAD: usize = 3_000;
 /// An instance with a diagnostic `tried.uptime`, before [`DEAD`] others in the inventory.
 async fn fleet(world: &World) -> Server {
     let directory = world.path().join("pack");
-    pack::scaffold(&PackName::new("tried").unwrap(), &directory).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &directory).unwrap();
     let view = listed(&pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap());
     let handler = move |request: &hyper::Request<bytes::Bytes>| {
         let text = match (request.method(), request.uri().path()) {

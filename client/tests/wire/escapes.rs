@@ -79,7 +79,7 @@ async fn instance(world: &World, view: Value) -> Server {
 
 /// A pack with errors, in files and a directory whose names act.
 fn hostile_pack(directory: &Path) {
-    pack::scaffold(&PackName::new("tried").unwrap(), directory).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, directory).unwrap();
     fs::write(directory.join(format!("{HOSTILE}\nFORGED")), "x").unwrap();
     fs::write(directory.join("pack.yaml"), format!("name: \"{}\"\nversion: \"\\e[2J\"\n\"\\e[2J\": 1\n", "\\u202e"))
         .unwrap();
@@ -99,7 +99,7 @@ fn leaves(command: &clap::Command, path: &[String], found: &mut Vec<Vec<String>>
 async fn no_command_lets_anybody_elses_text_act() {
     let world = World::new();
     let good = world.path().join("good");
-    pack::scaffold(&PackName::new("tried").unwrap(), &good).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &good).unwrap();
     let mut view = listed(&pack::lint(&good).unwrap().checked.unwrap().actions.pop().unwrap());
     view["description"] = json!(HOSTILE);
     view["tags"] = json!([HOSTILE]);
@@ -198,7 +198,7 @@ async fn no_command_lets_anybody_elses_text_act() {
 async fn completions_contain_no_text_that_acts() {
     let world = World::new();
     let good = world.path().join("good");
-    pack::scaffold(&PackName::new("tried").unwrap(), &good).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &good).unwrap();
     let mut view = listed(&pack::lint(&good).unwrap().checked.unwrap().actions.pop().unwrap());
     view["description"] = json!(format!("{HOSTILE}\nFORGED $(reboot) `x`"));
     view["parameters"] =

@@ -173,7 +173,7 @@ fn routes() -> Vec<String> {
 async fn no_answer_passes_for_another_instance_or_another_subject() {
     let world = World::new();
     let directory = world.path().join("pack");
-    pack::scaffold(&PackName::new("tried").unwrap(), &directory).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &directory).unwrap();
     let built = pack::build(&directory).unwrap();
     let action = pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap();
     let pushed = json!({ "pack": built.pack.name, "version": built.pack.version, "digest": built.digest });

@@ -20,7 +20,7 @@ use crate::server::{World, answer, hold};
 async fn left(lists: bool, arguments: &[&str]) -> (Output, String) {
     let world = World::new();
     let directory = world.path().join("pack");
-    pack::scaffold(&PackName::new("tried").unwrap(), &directory).unwrap();
+    pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &directory).unwrap();
     let view = listed(&pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap());
     let (asked, arrived) = (Arc::new(Mutex::new(Value::Null)), Arc::new(Notify::new()));
     let (noted, posted) = (asked.clone(), arrived.clone());

@@ -120,7 +120,7 @@ impl Model {
     fn view(&self, path: &str) -> Value {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("pack");
-        pack::scaffold(&PackName::new("tried").unwrap(), &directory).unwrap();
+        pack::scaffold(&PackName::new("tried").unwrap(), pack::Template::Script, &directory).unwrap();
         let mut view = listed(&pack::lint(&directory).unwrap().checked.unwrap().actions.pop().unwrap());
         if path.ends_with("linux.true") {
             (view["pack"], view["name"]) = (json!("linux"), json!("true"));

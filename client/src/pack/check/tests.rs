@@ -8,7 +8,7 @@ use packs_schema::pack::Pack;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::pack::{lint, scaffold};
+use crate::pack::{Template, lint, scaffold};
 
 /// A store with one active version of the pack `demo`, as the sync leaves it.
 struct Bench {
@@ -21,7 +21,7 @@ impl Bench {
         let temp = tempfile::tempdir().unwrap();
         let source = temp.path().join("demo");
         let name = PackName::new("demo").unwrap();
-        scaffold(&name, &source).unwrap();
+        scaffold(&name, Template::Script, &source).unwrap();
         let checked = lint(&source).unwrap().checked.unwrap();
         let pack: Pack = checked.pack.clone();
         let built = crate::pack::build(&source).unwrap();

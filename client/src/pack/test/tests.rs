@@ -11,7 +11,7 @@ use super::*;
 
 fn pack(at: &Path) -> PathBuf {
     let directory = at.join("demo");
-    super::super::scaffold(&PackName::new("demo").unwrap(), &directory).unwrap();
+    super::super::scaffold(&PackName::new("demo").unwrap(), super::super::Template::Script, &directory).unwrap();
     directory
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn take_over(bench: &Bench) {
     for path in [repository.join("metadata/1.root.json"), keys.join("root.json")] {
         fs::write(path, &bytes).unwrap();
     }
-    pack::scaffold(&PackName::new("evil").unwrap(), &bench.at("evil")).unwrap();
+    pack::scaffold(&PackName::new("evil").unwrap(), pack::Template::Script, &bench.at("evil")).unwrap();
     let channels = vec![ChannelName::new("prod").unwrap()];
     let published = publish(&PublishOptions::new(bench.at("evil"), &repository, &keys, channels)).unwrap();
     assert!(published.new, "the attack works for whoever trusts the repository's own root");

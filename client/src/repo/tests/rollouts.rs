@@ -77,7 +77,7 @@ fn a_channel_that_does_not_exist_is_made_on_request_only() {
     assert!(!typed("canary").unwrap_err().to_string().contains("did you mean"));
     typed("prod").unwrap();
     // A channel that another pack is in exists.
-    pack::scaffold(&PackName::new("other").unwrap(), &bench.at("other")).unwrap();
+    pack::scaffold(&PackName::new("other").unwrap(), pack::Template::Script, &bench.at("other")).unwrap();
     publish(&PublishOptions { pack: bench.at("other"), ..bench.options("lab") }).unwrap();
     typed("lab").unwrap();
 }

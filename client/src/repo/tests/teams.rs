@@ -63,7 +63,7 @@ fn a_team_publishes_promotes_and_rolls_back_without_the_targets_key() {
 fn a_team_cannot_sign_for_others() {
     let bench = Bench::new();
     bench.delegated();
-    pack::scaffold(&PackName::new("other").unwrap(), &bench.at("other")).unwrap();
+    pack::scaffold(&PackName::new("other").unwrap(), pack::Template::Script, &bench.at("other")).unwrap();
     let mut options = bench.team();
     options.pack = bench.at("other");
     let before = snapshot(&bench.at("repo"));
