@@ -12,6 +12,7 @@
 mod context;
 mod job;
 mod options;
+mod powershell;
 mod steps;
 mod xml;
 

@@ -45,6 +45,8 @@ pub(super) struct ScriptValue {
     pub(super) listed: bool,
     /// Where it is a word of its own it is several, split at blanks.
     pub(super) words: bool,
+    /// Where it is a word of its own and empty it is no word.
+    pub(super) omitted: bool,
 }
 
 /// Result of [`rewrite`].

@@ -10,6 +10,15 @@ use crate::pack::import::steps::{Piece, Variable};
 const CONTEXTS: [&str; 10] =
     ["option", "unquotedoption", "job", "node", "data", "globals", "execution", "export", "file", "user"];
 
+/// Notation of places that Rundeck reads in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notation {
+    /// `${option.x}`: in commands and arguments.
+    Braces,
+    /// `@option.x@`: in scripts.
+    AtSigns,
+}
+
 /// Values that scripts of a job may have places for.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -48,10 +57,24 @@ impl Context {
                 limit: word,
                 listed,
                 words: false,
+                omitted: false,
             });
             context.variables.push((named, variable));
         }
         context
+    }
+
+    /// True for a text with a place in the other notation, which authors take for this one.
+    pub(super) fn misplaced(text: &str, notation: Notation) -> bool {
+        let other = if notation == Notation::Braces { '@' } else { '$' };
+        let mut rest = text;
+        while let Some((before, _, after)) = next(rest) {
+            if rest[before.len()..].starts_with(other) {
+                return true;
+            }
+            rest = after;
+        }
+        false
     }
 
     /// Splits text at its places.

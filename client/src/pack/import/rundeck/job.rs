@@ -34,6 +34,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         keepgoing: sequence.get("keepgoing").and_then(truth).unwrap_or(false),
         scripts: Vec::new(),
         rewritten: Vec::new(),
+        misplaced: Vec::new(),
     };
     let mut planned = Vec::new();
     for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
@@ -42,7 +43,14 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, .. } = reading;
+    let Steps { scripts, rewritten, misplaced, .. } = reading;
+    for step in misplaced {
+        let message = format!(
+            "{step:?} has places that Rundeck leaves as they are: it reads ${{option.x}} in commands and arguments, @option.x@ in \
+             scripts; here they are values, as the author meant"
+        );
+        sink.add("notation", Effect::Note, &["sequence"], message);
+    }
     for step in rewritten {
         let message = format!("values of callers were put into the text of {step:?}; they are quoted variables now");
         sink.add("template_rewritten", Effect::Safer, &["sequence"], message);

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::context::Context;
-use super::{may_be_script, xml};
+use super::context::{Context, Notation};
+use super::{may_be_script, powershell, xml};
 use crate::pack::import::schema::truth;
 use crate::pack::import::scripted::{self, Blocked, Parameter};
 use crate::pack::import::shell::{Part, Rewritten};
@@ -12,6 +12,8 @@ use crate::pack::import::steps::{After, Piece, Step};
 
 /// Shell of commands and of scripts without a shebang: the login shell of most accounts.
 const SHELL: &str = "/bin/bash";
+/// Place for the script in an invocation.
+const SCRIPT_FILE: &str = "${scriptfile}";
 const KINDS: [&str; 5] = ["exec", "script", "scriptfile", "scripturl", "jobref"];
 
 /// Steps being read.
@@ -24,6 +26,8 @@ pub(super) struct Steps<'a> {
     pub(super) scripts: Vec<Rewritten>,
     /// Names of steps whose text has places for values.
     pub(super) rewritten: Vec<String>,
+    /// Names of steps with places in a notation that Rundeck does not read there.
+    pub(super) misplaced: Vec<String>,
 }
 
 impl Steps<'_> {
@@ -32,7 +36,8 @@ impl Steps<'_> {
         let mut step = self.plain(command, number)?;
         step.on_failure = if self.keepgoing { After::Continue } else { After::Exit };
         if let Some(handler) = command.get("errorhandler").filter(|handler| handler.is_object()) {
-            let replaces = handler.get("keepgoingOnSuccess").and_then(truth).unwrap_or(false);
+            // With `keepgoing` the end of the handler is that of the step; without it, only a success that says so.
+            let replaces = self.keepgoing || handler.get("keepgoingOnSuccess").and_then(truth).unwrap_or(false);
             let mut handler = self.plain(handler, number)?;
             handler.name = format!("{} (error handler)", step.name);
             step.handler = Some((Box::new(handler), replaces));
@@ -44,6 +49,15 @@ impl Steps<'_> {
         let text = |key: &str| command.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
         let name = text("description").map_or_else(|| format!("step {number}"), |text| first_line(text).to_owned());
         let kind = KINDS.into_iter().find(|kind| command.get(*kind).is_some());
+        let invocation = text("scriptInterpreter");
+        let windows = match kind {
+            Some("exec") => powershell::starts(text("exec").unwrap_or_default()),
+            Some("script") => powershell::is_script(text("script").unwrap_or_default()),
+            _ => false,
+        };
+        if windows || invocation.is_some_and(powershell::starts) {
+            return Err(("powershell", format!("{name} is PowerShell, which Bolt does not run")));
+        }
         let script = match kind {
             Some("exec") => text("exec").unwrap_or_default().to_owned() + "\n",
             Some("script") => text("script").unwrap_or_default().to_owned() + "\n",
@@ -65,11 +79,20 @@ impl Steps<'_> {
                 return Err(("plugin", message));
             }
         };
-        let mut done = self.script(&script, &name)?;
-        let interpreter = text("scriptInterpreter").map(|given| self.interpreter(given, command)).transpose()?;
+        let mut done = match kind {
+            // Files are run as they are, unless the job says otherwise.
+            Some("scriptfile") if command.get("expandTokenInScriptFile").and_then(truth) != Some(true) => {
+                scripted::rewritten(&[Part::Text(script.replace("\r\n", "\n"))], &self.context.values, SHELL)?
+            }
+            Some("exec") => self.script(&script, &name, Notation::Braces)?,
+            _ => self.script(&script, &name, Notation::AtSigns)?,
+        };
+        let interpreter = invocation.map(|given| self.interpreter(given, command)).transpose()?;
         let mut arguments = Vec::new();
         if kind != Some("exec") {
-            arguments = self.arguments(text("args").unwrap_or_default())?;
+            let given = text("args").unwrap_or_default();
+            self.note_misplaced(given, &name, Notation::Braces);
+            arguments = self.arguments(given)?;
         }
         let mut step = Step::new(&name, std::mem::take(&mut done.script));
         step.interpreter = interpreter.unwrap_or_default();
@@ -78,12 +101,24 @@ impl Steps<'_> {
         Ok(step)
     }
 
-    fn script(&mut self, text: &str, name: &str) -> Result<Rewritten, Blocked> {
+    fn note_misplaced(&mut self, text: &str, name: &str, notation: Notation) {
+        if Context::misplaced(text, notation) && !self.misplaced.iter().any(|known| known == name) {
+            self.misplaced.push(name.to_owned());
+        }
+    }
+
+    fn script(&mut self, text: &str, name: &str, notation: Notation) -> Result<Rewritten, Blocked> {
+        self.note_misplaced(text, name, notation);
         let parts = self.context.parts(&text.replace("\r\n", "\n"), self.parameters)?;
         if parts.iter().any(|part| matches!(part, Part::Value(index) if *index < self.parameters.len())) {
             self.rewritten.push(name.to_owned());
         }
-        scripted::rewritten(&parts, &self.context.values, SHELL)
+        let mut values = self.context.values.clone();
+        // Rundeck quotes each word of a command that has a place, and leaves out one without a value.
+        if notation == Notation::Braces && !text.contains("${unquotedoption.") {
+            values.iter_mut().for_each(|value| (value.words, value.omitted) = (false, true));
+        }
+        scripted::rewritten(&parts, &values, SHELL)
     }
 
     /// Returns the text of a script that lies among the jobs.
@@ -106,16 +141,23 @@ impl Steps<'_> {
     /// Returns the words of an interpreter before the script.
     fn interpreter(&self, given: &str, command: &Value) -> Result<Vec<String>, Blocked> {
         let quoted = command.get("interpreterArgsQuoted").and_then(truth).unwrap_or(false);
-        let words = self.arguments(given)?;
+        let mut words = self.arguments(given)?;
+        // The script follows the words, unless they say where it stands.
+        if words.last().is_some_and(|word| matches!(word.as_slice(), [Piece::Text(text)] if text == SCRIPT_FILE)) {
+            words.pop();
+        }
+        let elsewhere =
+            words.iter().flatten().any(|piece| matches!(piece, Piece::Text(text) if text.contains(SCRIPT_FILE)));
         let literal = |word: Vec<Piece>| match word.as_slice() {
             [Piece::Text(text)] => Some(text.clone()),
             _ => None,
         };
         match words.into_iter().map(literal).collect::<Option<Vec<String>>>() {
-            Some(words) if !quoted => Ok(words),
+            Some(words) if !quoted && !elsewhere => Ok(words),
             _ => {
-                let message =
-                    format!("the interpreter {given:?} takes the script as one text; name a program that takes a file");
+                let message = format!(
+                    "the interpreter {given:?} does not take the script as its last argument; name one that does"
+                );
                 Err(("interpreter", message))
             }
         }
@@ -167,7 +209,7 @@ pub(super) fn of_xml(command: &xml::Element) -> Value {
     for child in &command.children {
         let text = || Value::from(child.text.trim_matches('\n'));
         match child.name.as_str() {
-            "exec" | "script" | "scriptfile" | "scripturl" | "description" => {
+            "exec" | "script" | "scriptfile" | "scripturl" | "description" | "expandTokenInScriptFile" => {
                 drop(step.insert(child.name.clone(), text()))
             }
             "jobref" => {

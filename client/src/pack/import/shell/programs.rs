@@ -107,5 +107,5 @@ pub(super) fn input(program: &str, operands: usize) -> Option<Limit> {
 
 fn is_interpreter(program: &str) -> bool {
     let stem = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    ["python", "perl", "ruby", "node", "php", "lua"].contains(&stem)
+    ["python", "perl", "ruby", "node", "php", "lua", "powershell", "pwsh"].contains(&stem)
 }

@@ -20,7 +20,7 @@ fn parts(script: &str, names: &[&str]) -> Vec<Part> {
 
 fn value(name: &str) -> ScriptValue {
     let (name, variable) = (name.to_owned(), format!("SSM_{name}"));
-    ScriptValue { name, variable, limit: Limit::Free, listed: false, words: false }
+    ScriptValue { name, variable, limit: Limit::Free, listed: false, words: false, omitted: false }
 }
 
 fn rewritten(script: &str) -> Result<Rewritten, Refused> {
@@ -193,4 +193,17 @@ fn values_that_would_do_harm_as_text_are_printed() {
             }
         }
     }
+}
+
+#[test]
+fn an_empty_value_that_is_left_out_is_no_word() {
+    let parts = |texts: [&str; 3]| {
+        let [before, between, after] = texts.map(|text| Part::Text(text.to_owned()));
+        vec![before, Part::Value(0), between, Part::Value(0), after]
+    };
+    let values = [ScriptValue { omitted: true, ..value("a") }];
+    let done = rewrite(&parts(["ls -l ", " --x=", " >y\n"]), &values).unwrap();
+    assert_eq!(done.script, "ls -l ${SSM_a:+\"${SSM_a}\"} --x=\"${SSM_a}\" >y\n");
+    let done = rewrite(&parts(["cat >", "; for i in ", "; do :; done\n"]), &values).unwrap();
+    assert_eq!(done.script, "cat >\"${SSM_a}\"; for i in ${SSM_a}; do :; done\n");
 }

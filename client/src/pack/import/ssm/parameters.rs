@@ -70,7 +70,14 @@ fn one(name: &str, bolt: String, definition: &Value, sink: &mut Sink<'_>) -> Par
         bolt,
         restricted: listed || schema.contains_key("pattern"),
         schema,
-        value: ScriptValue { name: name.to_owned(), variable, limit, listed, words: words && kind == "string" },
+        value: ScriptValue {
+            name: name.to_owned(),
+            variable,
+            limit,
+            listed,
+            words: words && kind == "string",
+            omitted: false,
+        },
     }
 }
 

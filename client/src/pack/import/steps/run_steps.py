@@ -123,7 +123,8 @@ class Runner(object):
         if not directory.startswith("/"):
             directory = None
         command = step["interpreter"] + [os.path.join(PACK, step["script"])]
-        command += [joined(argument, self.variables) for argument in step["arguments"]]
+        # An argument without a value is none, as in Rundeck.
+        command += [word for word in (joined(argument, self.variables) for argument in step["arguments"]) if word]
         limit = seconds(step, self.variables, self.entry["ssm"])
         try:
             self.child = subprocess.Popen(

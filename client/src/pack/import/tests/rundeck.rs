@@ -33,10 +33,30 @@ fn every_job_has_a_verdict_and_the_pack_builds() {
         "An_address",
         "A_missing_file",
         "A_file_option",
+        "PowerShell_command",
+        "PowerShell_script",
+        "An_invocation",
     ];
     assert_eq!(verdicts[&Verdict::CannotRun], cannot);
-    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["Going_on", "Stopping", "Handled_and_failed"]);
-    assert_eq!(verdicts[&Verdict::MadeSafer], ["From_XML", "Echo_text", "Arguments", "Handled", "Numbers", "Secrets"]);
+    assert_eq!(
+        verdicts[&Verdict::RunsUnchanged],
+        ["Going_on", "Stopping", "Handled_and_failed", "Going_on_handled", "Going_on_not_handled"]
+    );
+    assert_eq!(
+        verdicts[&Verdict::MadeSafer],
+        [
+            "From_XML",
+            "Echo_text",
+            "Arguments",
+            "Handled",
+            "Files_and_invocations",
+            "Without_values",
+            "One_argument",
+            "Notation",
+            "Numbers",
+            "Secrets"
+        ]
+    );
     let linted = lint(&pack).unwrap();
     assert!(linted.builds(), "{:?}", linted.findings);
     assert!(pack.join("LICENSE").exists());
@@ -59,6 +79,11 @@ fn reasons_name_job_and_remedy() {
         ("An_address", "step 1 runs a script of an address"),
         ("A_missing_file", "step 1 runs /opt/rundeck/gone.sh of Rundeck's server"),
         ("A_file_option", "data is a file that callers upload"),
+        ("PowerShell_command", "step 1 is PowerShell, which Bolt does not run"),
+        ("PowerShell_script", "step 1 is PowerShell, which Bolt does not run"),
+        ("An_invocation", "does not take the script as its last argument"),
+        ("Notation", "\"step 1\" has places that Rundeck leaves as they are"),
+        ("Notation", "\"step 2\" has places that Rundeck leaves as they are"),
         ("From_XML", "runs on the nodes \"tags: www\" in Rundeck"),
         ("From_XML", "its schedule is not imported"),
         ("Restart", "the strategy parallel is not imported"),
@@ -101,12 +126,21 @@ fn imported_jobs_do_what_rundeck_does() {
         ("Handled", vec![], json!({})),
         ("Handled", vec!["status=1"], json!({"status": "1"})),
         ("Handled and failed", vec![], json!({})),
+        ("Going on handled", vec![], json!({})),
+        ("Going on not handled", vec![], json!({})),
+        ("Files and invocations", vec![], json!({})),
+        ("Files and invocations", vec!["text=x  y"], json!({"text": "x  y"})),
+        ("Without values", vec![], json!({})),
+        ("Without values", vec!["first=a", "second=b c"], json!({"first": "a", "second": "b c"})),
+        ("One argument", vec![], json!({})),
+        ("One argument", vec!["args=-x  y"], json!({"args": "-x  y"})),
+        ("Notation", vec![], json!({})),
         ("Numbers", vec![], json!({})),
         ("Numbers", vec!["count=40", "level=2"], json!({"count": "40", "level": "2"})),
     ] {
         let Some(outcome) = run(&pack, &name.replace(' ', "_"), &given) else { return };
         let job = all.iter().find(|job| job["name"] == name).unwrap();
-        let asked = json!({"job": job, "options": options, "directory": directory});
+        let asked = json!({"job": job, "options": options, "directory": directory, "meant": name == "Notation"});
         let wanted = said(&directory.parent().unwrap().join("reference.py"), &asked, None);
         // Text that a shell would read there is printed here.
         let text = wanted["stdout"]
@@ -119,7 +153,7 @@ fn imported_jobs_do_what_rundeck_does() {
         assert_eq!(outcome.exit.exit_status.map(i64::from), wanted["code"].as_i64(), "{told}");
         executed += 1;
     }
-    assert!(executed > 12, "{executed}");
+    assert!(executed > 21, "{executed}");
     let Some(outcome) = run(&pack, "From_XML", &["service=ssh", "note=c & d"]) else { return };
     assert_eq!(stdout(&outcome), "restart ssh\ndone\nc & d examples\nhandled c & d\nc & d\n", "{}", stderr(&outcome));
     assert_eq!(outcome.exit.exit_status, Some(0));

@@ -82,6 +82,7 @@ impl Scanner<'_> {
                 self.done.split.push(index);
                 expansion
             }
+            _ if splits && value.omitted => format!("${{{}:+\"{expansion}\"}}", value.variable),
             _ => format!("\"{expansion}\""),
         };
         self.done.out.push_str(&text);
