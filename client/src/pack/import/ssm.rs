@@ -8,12 +8,14 @@
 //!
 //! All documents below a directory are one pack, with an action for each Command document. What an action does is what the
 //! agent of Systems Manager does: scripts are run by their shebang or by `sh`, steps go on after a failure unless they
-//! say otherwise, and preconditions are compared. Other plugins than `aws:runShellScript` are named, and not run.
+//! say otherwise, and preconditions are compared. Of other plugins than `aws:runShellScript` only `aws:configureDocker` is
+//! run (`plugins`); the others are named.
 
 mod automation;
 mod command;
 mod document_names;
 mod parameters;
+mod plugins;
 mod scripts;
 mod steps;
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::parameters;
 use super::scripts::{self, pieces};
 use super::steps::{self, Condition, DocumentStep};
+use super::{parameters, plugins};
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
@@ -101,12 +101,12 @@ impl Reading<'_> {
         if step.action == "aws:runPowerShellScript" {
             return Err(("powershell", format!("the step {} is a PowerShell script", step.name)));
         }
+        if step.action == plugins::CONFIGURE_DOCKER {
+            self.docker(step, last, when, parameters);
+            return Ok(());
+        }
         if step.action != SHELL {
-            let message = format!(
-                "the step {} is of {}, which Bolt does not run; write a script that does its work",
-                step.name, step.action
-            );
-            return Err(("plugin", message));
+            return Err(("plugin", plugins::refusal(&step.name, step.action)));
         }
         let text = scripts::text(step.inputs.get("runCommand").unwrap_or(&Value::Null), parameters)?;
         let done = scripts::rewritten(&text, parameters)?;
@@ -114,6 +114,13 @@ impl Reading<'_> {
             let message =
                 format!("values of callers were put into the text of {}; they are quoted variables now", step.name);
             self.sink.add("template_rewritten", Effect::Safer, &["mainSteps"], message);
+        }
+        for place in scripts::undefined(&text, parameters) {
+            let message = format!(
+                "{} has {{{{ {place} }}}}, and the document has no such parameter: it stays as it is, as in Systems Manager",
+                step.name
+            );
+            self.sink.add("undefined_parameter", Effect::Note, &["mainSteps"], message);
         }
         if text.contains("exit 194") {
             let message = format!(
@@ -130,6 +137,21 @@ impl Reading<'_> {
         self.scripts.push(done);
         self.steps.push(planned);
         Ok(())
+    }
+
+    /// Adds a step of `aws:configureDocker`.
+    fn docker(&mut self, step: &DocumentStep<'_>, last: bool, when: Vec<[Vec<Piece>; 2]>, parameters: &[Parameter]) {
+        let message = format!(
+            "the step {} is a script that does what {} does on Amazon Linux; elsewhere it fails and says so",
+            step.name, step.action
+        );
+        self.sink.add("supplied_step", Effect::Note, &["mainSteps"], message);
+        let mut planned = Step::new(&step.name, plugins::DOCKER_SCRIPT.to_owned());
+        planned.arguments = vec![pieces(step.inputs.get("action").unwrap_or(&Value::Null), parameters)];
+        planned.when = when;
+        self.options(step, last, &mut planned);
+        self.time(step, parameters, &mut planned);
+        self.steps.push(planned);
     }
 
     /// Reads what follows a step.

@@ -80,6 +80,27 @@ pub(super) fn parts(text: &str, parameters: &[Parameter]) -> Vec<Part> {
     parts
 }
 
+/// Returns the names in places of a text that are no parameters, each once.
+pub(super) fn undefined(text: &str, parameters: &[Parameter]) -> Vec<String> {
+    /// Longest name, and maximum number of names.
+    const LONGEST: usize = 100;
+    const MAX_NAMES: usize = 20;
+    let mut names: Vec<String> = Vec::new();
+    for (at, _) in text.match_indices("{{") {
+        let inside = text[at + 2..].trim_start_matches([' ', '\t']);
+        let length = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').unwrap_or(inside.len());
+        let name = &inside[..length];
+        let is_place = inside[length..].trim_start_matches([' ', '\t']).starts_with("}}");
+        let named = name.starts_with(|c: char| c.is_ascii_alphabetic()) && length <= LONGEST;
+        let known =
+            parameters.iter().any(|parameter| parameter.source == name) || names.iter().any(|known| known == name);
+        if is_place && named && !known && names.len() < MAX_NAMES {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
 /// Returns a text with places that is no script.
 pub(super) fn pieces(value: &Value, parameters: &[Parameter]) -> Vec<Piece> {
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

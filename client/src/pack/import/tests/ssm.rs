@@ -30,7 +30,7 @@ fn every_document_has_a_verdict_and_the_pack_builds() {
         "restart",
     ];
     assert_eq!(verdicts[&Verdict::CannotRun], cannot);
-    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["environment", "plain", "python", "time"]);
+    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["docker", "environment", "plain", "python", "time"]);
     assert_eq!(verdicts[&Verdict::MadeSafer].len(), 11, "{verdicts:?}");
     let linted = lint(&to).unwrap();
     assert!(linted.builds(), "{:?}", linted.findings);
@@ -56,7 +56,9 @@ fn reasons_name_document_and_remedy() {
         ("any_program", "Tool names a program"),
         ("code", "code.yaml:2: eval would run the value of Command as code"),
         ("old_precondition", "preconditions need schema version 2.2"),
-        ("plugin", "the step download is of aws:downloadContent, which Bolt does not run"),
+        ("plugin", "the step download downloads what later steps run (aws:downloadContent)"),
+        ("docker", "the step ConfigureDocker is a script that does what aws:configureDocker does on Amazon Linux"),
+        ("template", "format has {{ Other }}, and the document has no such parameter: it stays as it is"),
         ("powershell", "the step run is a PowerShell script"),
         ("python_value", "values would be put into the text of a python3 program"),
         ("store", "it reads a value of Parameter Store"),
@@ -188,7 +190,11 @@ fn values_of_callers_are_never_text_of_a_script() {
     let Some(outcome) = run(&pack, "steps", &["First=194"]) else { return };
     assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(194), "first\n"));
     assert!(stderr(&outcome).contains("asks for a reboot"), "{}", stderr(&outcome));
+    let Some(outcome) = run(&pack, "docker", &[]) else { return };
+    assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(1), "shown\n"));
+    assert!(stderr(&outcome).contains("supported on Amazon Linux only"), "{}", stderr(&outcome));
     for (action, given, words) in [
+        ("docker", "action=remove", "one of"),
         ("numbers", "Duration=a[$(id)]", "must match"),
         ("words", "Minutes=1; id", "must match"),
         ("numbers", "Percent=1x", "must match"),
