@@ -1,6 +1,6 @@
 //! Conversion of a task: which of its programs run on Linux, with which files, and its action.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use packs_schema::base::strict::shorten;
 use serde_json::{Map, Value, json};
@@ -17,7 +17,7 @@ use crate::pack::import::python_facts::{Facts, python2};
 use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
 use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::{ImportError, program};
+use crate::pack::import::{ImportError, clients, program};
 
 /// Features that an instance of Bolt may have.
 const FEATURES: [&str; 2] = ["shell", "puppet-agent"];
@@ -247,6 +247,21 @@ impl Task<'_> {
         Converted { report, action_file: text, files, registered: Some(registered) }
     }
 
+    /// Returns the libraries of a program that are clients of services elsewhere.
+    fn clients(&self, program: &Usable) -> BTreeSet<String> {
+        if clients::asks_this_host(&program.text) {
+            return BTreeSet::new();
+        }
+        match self.around.facts.0.as_ref().and_then(|facts| facts.get(&program.source)) {
+            Some(facts) => {
+                let modules = facts.imports.iter().filter(|import| import.0 == 0).map(|import| import.1.clone());
+                modules.filter(|module| clients::is_python_client(module)).collect()
+            }
+            None if language(&program.file) == "ruby task" => clients::of_ruby(&program.text),
+            None => BTreeSet::new(),
+        }
+    }
+
     /// Notes what the metadata does not tell; true if processes of the task stay.
     fn note(&self, usable: &[Usable], sink: &mut Sink<'_>) -> bool {
         let mut leftovers = false;
@@ -263,6 +278,10 @@ impl Task<'_> {
                 );
                 sink.add("leaves_process", Effect::Note, &[], message);
             }
+        }
+        let clients: Vec<BTreeSet<String>> = usable.iter().map(|one| self.clients(one)).collect();
+        if !clients.is_empty() && clients.iter().all(|clients| !clients.is_empty()) {
+            sink.add("remote_client", Effect::Rare, &[], clients::message(&clients.into_iter().flatten().collect()));
         }
         let in_environment =
             usable.iter().any(|one| matches!(one.method, InputMethod::Environment | InputMethod::Both));

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::requirements::Requirements;
+use crate::pack::import::clients;
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
 use crate::pack::import::report::Effect;
 
@@ -25,8 +26,6 @@ const SUPPLIED: [&str; 12] = [
     "st2actions.runners",
     "st2actions.runners.pythonrunner",
 ];
-/// Modules that are clients of services elsewhere.
-const CLIENTS: &str = include_str!("clients.txt");
 
 /// Plans a Python action; `None` after a blocking finding.
 pub(super) fn convert(
@@ -107,7 +106,7 @@ fn imports(
     draft: &mut Draft<'_>,
     requirements: &mut Requirements,
 ) -> Option<()> {
-    let mut clients = BTreeSet::new();
+    let mut found = BTreeSet::new();
     for (module, (path, line)) in outside {
         let top = module.split('.').next().unwrap_or(module);
         let of_server = ["st2common", "st2actions", "st2client", "st2reactor", "st2api", "oslo_config"].contains(&top);
@@ -117,8 +116,8 @@ fn imports(
             return None;
         }
         let provided = requirements.provide(top);
-        if CLIENTS.lines().any(|client| client == top || client == *module) {
-            clients.insert(*module);
+        if clients::is_python_client(module) {
+            found.insert((*module).to_owned());
         }
         if !of_server
             && !provided
@@ -134,10 +133,8 @@ fn imports(
             return None;
         }
     }
-    if !clients.is_empty() {
-        let modules = clients.into_iter().collect::<Vec<_>>().join(", ");
-        let message = format!("it is a client of a service elsewhere ({modules}); run it once, not on every instance");
-        draft.sink.add("remote_client", Effect::Rare, &["entry_point"], message);
+    if !found.is_empty() {
+        draft.sink.add("remote_client", Effect::Rare, &["entry_point"], clients::message(&found));
     }
     Some(())
 }

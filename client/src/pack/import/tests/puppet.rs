@@ -45,6 +45,7 @@ fn every_task_has_a_verdict_and_the_pack_builds() {
         ]
     );
     assert_eq!(verdicts[&Verdict::MadeSafer], ["command", "kinds"]);
+    assert_eq!(verdicts[&Verdict::RarelyUseful], ["client", "client_python"]);
     let linted = lint(&temp.path().join("pack")).unwrap();
     assert!(linted.builds(), "{:?}", linted.findings);
     let warnings = linted.findings.iter().filter(|finding| finding.severity == Severity::Warning);
@@ -59,6 +60,11 @@ fn findings_name_file_line_and_remedy() {
     for (name, words) in [
         ("windows", "windows.ps1 is PowerShell, which Bolt does not run [powershell]"),
         ("remote", "through a proxy"),
+        (
+            "client",
+            "it is a client of a service elsewhere (Net::HTTP); run it once, not on every instance [remote_client]",
+        ),
+        ("client_python", "it is a client of a service elsewhere (boto3)"),
         ("manifest", "manifest.pp is a manifest"),
         ("feature", "needs the feature cisco_ios"),
         ("missing_file", "shapes/files/nowhere.sh is not in the module"),
