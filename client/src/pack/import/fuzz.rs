@@ -3,7 +3,7 @@
 use super::python_facts::Facts;
 use super::report::Report;
 use super::source::{SourceFile, SourceTree};
-use super::{Format, ImportError, plan, puppet};
+use super::{Format, ImportError, plan, puppet, stackstorm};
 
 /// Pack that an import would write: its files by path, and its report.
 pub type Imported = (Vec<(String, Vec<u8>)>, Report);
@@ -14,6 +14,11 @@ pub fn puppet(files: &[(&str, &[u8])]) -> Result<Vec<(String, Vec<u8>)>, String>
     let (files, report) = imported(planned)?;
     assert!(report.format == Format::Puppet, "another format");
     Ok(files)
+}
+
+/// Converts a StackStorm pack of these files.
+pub fn stackstorm(files: &[(&str, &[u8])]) -> Result<Imported, String> {
+    imported(stackstorm::convert(&tree(files), &Facts::default()).and_then(plan::check))
 }
 
 /// Converts one document of Systems Manager.
