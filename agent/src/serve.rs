@@ -13,6 +13,7 @@
 mod at_rest;
 mod config_events;
 mod listeners;
+mod sign_of_life;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -81,6 +82,8 @@ enum StartError {
     Listen { key: &'static str, address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot use the socket of local access")]
     Local(#[source] std::io::Error),
+    #[error("cannot use the launcher's socket for signs of life")]
+    SignOfLife(#[source] std::io::Error),
     #[error("cannot read the boot id")]
     BootId(#[source] std::io::Error),
     #[error("cannot start the async runtime")]
@@ -170,6 +173,7 @@ async fn run(
         Some(listener) => Some(LocalSocket::of_launcher(listener, &socket).map_err(StartError::Local)?),
         None => None,
     };
+    let alive = passed.alive.take().map(sign_of_life::register).transpose().map_err(StartError::SignOfLife)?;
     let launcher = Launcher::connect(socket)?;
     let mut gone = launcher.gone();
     let mut stop = pin!(stop);
@@ -210,6 +214,8 @@ async fn run(
         () = &mut stop => return Ok(Ended::Signalled),
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
+    // After recovery, which may take long and is not a hang.
+    let alive = alive.map(|socket| tokio::spawn(sign_of_life::give(socket)));
     let mut damaged = history.damaged();
     exec.keep_history();
     let marks = tokio::spawn(exec::remove_marks(Arc::downgrade(&exec), settled));
@@ -295,6 +301,11 @@ async fn run(
     }
     history.close().await;
     state.remove_address();
+    if let Some(alive) = alive {
+        alive.abort();
+        // Aborted: wait until it has ended.
+        let _ = alive.await;
+    }
     Ok(ended)
 }
 

@@ -56,6 +56,7 @@ fn commented_out_settings_show_the_defaults() {
     assert_eq!((shown.instance.metadata, shown.instance.from_tags), (false, FromTags::default()));
     assert!(!bare.dev.push, "pushes are off");
     assert_eq!(shown.api.max_connections, bare.api.max_connections);
+    assert_eq!(shown.api.hang_after, bare.api.hang_after);
     assert_eq!((shown.users.map.len(), shown.instance.tags.len()), (1, 1), "the examples are read as well");
 }
 

@@ -24,6 +24,7 @@ mod facts;
 mod fan_out;
 mod grants;
 mod growth;
+mod hangs;
 mod history;
 mod inventory;
 mod kms;

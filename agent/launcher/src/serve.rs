@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌── client: frames ─▶ start / accept / kill / sync ─▶ replies
 //!  poll ───────┼── signals: a child exited, or stop
-//!              └── timers: restart the api, run the sync, kill a sync that hangs
+//!              └── timers: restart the api, run the sync, kill an api or a sync that hangs
 //! ```
 //!
 //! A shim is independent once it is forked: it is reaped if it ends before the launcher does, and continues otherwise. Order of the
@@ -19,6 +19,7 @@ mod local_socket;
 mod notify;
 mod requests;
 mod sandbox;
+mod sign_of_life;
 mod sync_schedule;
 mod watchdog;
 
@@ -148,7 +149,7 @@ fn serve_attached(host: &Host, mut client: Client, signals: &SignalFd) -> Result
 }
 
 fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, signals: &SignalFd) {
-    let mut api = ApiProcess::new(listeners, LocalSocket::new(&host.runtime));
+    let mut api = ApiProcess::new(host.config.api.hang_after(), listeners, LocalSocket::new(&host.runtime));
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut watchdog = Watchdog::from_environment();
     let mut pruned = Instant::now();
@@ -171,7 +172,7 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         watchdog.tick(now);
         let work = [api.next_deadline(), sync.next_deadline(), host.preparations.next_deadline(), sweep_again];
         let work = work.into_iter().flatten().min();
-        let next = work.into_iter().chain(watchdog.next_deadline()).min();
+        let next = [work, watchdog.next_deadline(), api.next_look()].into_iter().flatten().min();
         let left = || next.map(|at| at.saturating_duration_since(Instant::now()));
         let until_rest = (active + REST_AFTER).saturating_duration_since(now);
         let mut woken = Woken::Timeout;
@@ -182,7 +183,8 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
         if woken == Woken::Timeout && left().is_none_or(|left| !left.is_zero()) {
             woken = wait(signals, api.client(), left(), || sys::give_memory_back(&mut program));
         }
-        // The end of an idle shim, after a time that is shorter, does not put off the rest; neither does the watchdog.
+        // The end of an idle shim, after a time that is shorter, does not put off the rest; neither do the
+        // watchdog and the looks for signs of life.
         let is_work_due = work.is_some_and(|at| at <= Instant::now());
         let mut is_idle = woken == Woken::Signal || (woken == Woken::Timeout && !is_work_due);
         let stop = handle_signals(signals, |exited| {

@@ -59,7 +59,12 @@ impl Exec {
         };
         let exec = self.clone();
         tokio::spawn(async move {
+            let mut record = record;
             let ended = record.state.is_terminal();
+            if matches!(record.state, State::Killed | State::Lost) {
+                // This process may have been stopped, or too busy to answer root, when it was written.
+                exec.record_written_kill(&mut record).await;
+            }
             if by_api {
                 exec.write_exit_record(&record);
             }

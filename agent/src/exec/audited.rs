@@ -14,7 +14,7 @@ use packs_schema::agent::audit::{Entry, Outcome, ParameterSummary};
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::{ExecutionId, Principal};
 
-use super::{Exec, RecoverError};
+use super::{Exec, RecoverError, directory};
 use crate::audit::{RUN, Settled};
 use crate::clock;
 use crate::history::HistoryError;
@@ -49,6 +49,19 @@ pub(super) fn entry_of_kill(record: &Execution, principal: &Principal, note: Opt
 }
 
 impl Exec {
+    /// Records a kill that root has written into the directory while no api answered, unless a caller's is on record.
+    pub(super) async fn record_written_kill(&self, record: &mut Execution) {
+        if record.killed_by.is_none()
+            && let Some((by, note)) = directory::read_kill(&self.directory(&record.id))
+        {
+            let logged = note.as_ref().map(|n| n.escape_debug().to_string());
+            tracing::info!(execution = %record.id, principal = %by, note = logged, "kill");
+            // A crash before the record is written again records it twice.
+            self.audit.record_urgent(entry_of_kill(record, &by, note.as_deref())).await;
+            (record.killed_by, record.kill_note) = (Some(by), note);
+        }
+    }
+
     /// Adds the entries of executions that a crash kept from the audit log.
     pub(super) async fn complete_audit(&self) -> Result<(), RecoverError> {
         loop {

@@ -128,7 +128,7 @@ pub(super) fn request_end(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Returns who wrote the kill request, and the note, if root did by local access while no api ran. Others leave it empty.
+/// Returns who wrote the kill request, and the note, if root did by local access while no api answered. Others leave it empty.
 pub(super) fn read_kill(directory: &Path) -> Option<(Principal, Option<String>)> {
     match read_record::<Kill>(&directory.join(file::KILL)) {
         Ok(RecordFile::Valid(Kill { by, note, .. })) if by.is_local() => {

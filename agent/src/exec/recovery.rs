@@ -15,7 +15,6 @@ use packs_schema::agent::execution::Spec;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
 
-use super::audited::entry_of_kill;
 use super::directory::{self, Lock, RecordFile, read_evidence_retrying};
 use super::state::{Change, HostTime, RecoveryAction, advance, decide_recovery, end_lost};
 use super::{Exec, Order, RecoverError};
@@ -87,14 +86,7 @@ fn read_host_time(exec: &Exec) -> HostTime {
 
 async fn recover_one(exec: &Arc<Exec>, mut record: Execution, host_time: &HostTime) -> Result<Recovered, RecoverError> {
     let id = record.id.clone();
-    if record.killed_by.is_none()
-        && let Some((by, note)) = directory::read_kill(&exec.directory(&id))
-    {
-        tracing::info!(execution = %id, principal = %by, note = note.as_ref().map(|n| n.escape_debug().to_string()), "kill");
-        // A crash before the record is written again records it twice.
-        exec.audit.record_urgent(entry_of_kill(&record, &by, note.as_deref())).await;
-        (record.killed_by, record.kill_note) = (Some(by), note);
-    }
+    exec.record_written_kill(&mut record).await;
     let evidence = read_evidence_retrying(&exec.directory(&id)).await;
     let change = match decide_recovery(evidence, record.created_at_ms, host_time) {
         RecoveryAction::Import(exit) => Change::Ended(exit),

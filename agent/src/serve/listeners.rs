@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use packs_schema::agent::config::Config;
-use packs_schema::agent::launch::{HEALTH_LISTEN_FD, LISTEN_FD, LOCAL_LISTEN_FD};
+use packs_schema::agent::launch::{ALIVE_FD, HEALTH_LISTEN_FD, LISTEN_FD, LOCAL_LISTEN_FD};
 
 use super::StartError;
 use crate::health::Health;
@@ -21,6 +21,8 @@ pub(super) struct Passed {
     pub(super) health: Option<TcpListener>,
     /// Socket of local access.
     pub(super) local: Option<UnixListener>,
+    /// Socket for signs of life.
+    pub(super) alive: Option<OwnedFd>,
 }
 
 impl Passed {
@@ -30,15 +32,19 @@ impl Passed {
             api: adopt(LISTEN_FD)?.map(TcpListener::from),
             health: adopt(HEALTH_LISTEN_FD)?.map(TcpListener::from),
             local: adopt(LOCAL_LISTEN_FD)?.map(UnixListener::from),
+            alive: descriptor(ALIVE_FD)?.map(sys::adopt_socket).transpose()?,
         })
     }
 }
 
 fn adopt(variable: &'static str) -> Result<Option<OwnedFd>, AdoptError> {
+    descriptor(variable)?.map(sys::adopt_listener).transpose()
+}
+
+fn descriptor(variable: &'static str) -> Result<Option<i32>, AdoptError> {
     let Some(value) = std::env::var_os(variable) else { return Ok(None) };
     let descriptor = value.to_str().and_then(|number| number.parse().ok());
-    let descriptor = descriptor.ok_or(AdoptError::NotANumber(variable))?;
-    sys::adopt_listener(descriptor).map(Some)
+    descriptor.ok_or(AdoptError::NotANumber(variable)).map(Some)
 }
 
 /// Listeners of the configuration.

@@ -1,5 +1,6 @@
 //! `agent.toml`, read by launcher, api and sync. An unknown key is an error.
 
+mod api;
 mod audit;
 mod error;
 mod instance;
@@ -10,12 +11,12 @@ mod total;
 mod uid_range;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use api::ApiConfig;
 pub use audit::AuditConfig;
 pub use error::ConfigError;
 pub use instance::{FromTags, InstanceConfig};
@@ -63,34 +64,6 @@ pub struct Config {
     /// Pushed packs, which are not signed.
     #[serde(default)]
     pub dev: DevConfig,
-}
-
-/// `[api]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApiConfig {
-    /// Address and port of the REST interface. Port 0 takes a free port, which is written to `api.address` in the state
-    /// directory.
-    pub listen: SocketAddr,
-    /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers.
-    #[serde(default)]
-    pub health_listen: Option<SocketAddr>,
-    /// Maximum number of concurrent connections. Up to 64 more callers wait up to 30 s; TLS handshakes have limits of
-    /// their own.
-    #[serde(default = "max_connections")]
-    pub max_connections: usize,
-    /// Maximum memory of the api process, if the launcher creates a cgroup for it; under systemd, `MemoryMax` of the
-    /// unit applies to launcher, shims, api and sync together.
-    #[serde(default = "api_memory")]
-    pub memory: Bytes,
-}
-
-fn api_memory() -> Bytes {
-    Bytes(128 << 20)
-}
-
-fn max_connections() -> usize {
-    1024
 }
 
 /// `[paths]`
@@ -343,6 +316,7 @@ impl Config {
                 problems.push(ConfigError::TooSmall(key, least));
             }
         }
+        problems.extend(config.api.check().err());
         problems.extend(config.instance.check().err());
         problems.extend(config.execution.check().err());
         problems.extend(config.python.check().err());

@@ -4,7 +4,7 @@
 //! each [`Request`] with one [`Reply`] of the same `seq`, except [`Operation::Prepare`], which it answers only if it refuses.
 //!
 //! The launcher also passes the listening sockets to the api ([`LISTEN_FD`], [`HEALTH_LISTEN_FD`],
-//! [`LOCAL_LISTEN_FD`]), so that a restart refuses no connection.
+//! [`LOCAL_LISTEN_FD`]), so that a restart refuses no connection, and a socket for signs of life ([`ALIVE_FD`]).
 //!
 //! There are five requests. They contain names and parameters; none contains a path, a command or an account.
 //!
@@ -48,6 +48,10 @@ pub const HEALTH_LISTEN_FD: &str = "BOLT_HEALTH_LISTEN_FD";
 /// Variable of the api's environment with the descriptor of the socket of local access, a Unix socket. If absent, as with an
 /// earlier launcher, the api has none.
 pub const LOCAL_LISTEN_FD: &str = "BOLT_LOCAL_LISTEN_FD";
+/// Variable of the api's environment with the descriptor of its end of a socket pair for signs of life: its event loop answers
+/// whatever the launcher writes there with one byte. The launcher replaces an api that did so and does not any more. If absent, as
+/// with an earlier launcher, the api gives no signs.
+pub const ALIVE_FD: &str = "BOLT_ALIVE_FD";
 /// Name of the socket of local access in the run-time directory.
 pub const LOCAL_SOCKET: &str = "local.sock";
 

@@ -20,7 +20,7 @@ pub enum Owner {
 pub const PREFIX: &str = "BOLT_";
 
 /// All variables; names that end with `_` are prefixes.
-pub const VARIABLES: [(&str, Owner); 42] = [
+pub const VARIABLES: [(&str, Owner); 43] = [
     ("BOLT_CLIENT_CONFIG", Owner::Client),
     ("BOLT_KEY_PASSPHRASE", Owner::Client),
     ("BOLT_KEY_PASSPHRASE_FILE", Owner::Client),
@@ -39,6 +39,7 @@ pub const VARIABLES: [(&str, Owner); 42] = [
     ("BOLT_COMPLETE", Owner::Client),
     ("BOLT_LOG", Owner::Agent),
     ("BOLT_LOG_FORMAT", Owner::Agent),
+    ("BOLT_ALIVE_FD", Owner::Agent),
     ("BOLT_LISTEN_FD", Owner::Agent),
     ("BOLT_HEALTH_LISTEN_FD", Owner::Agent),
     ("BOLT_LOCAL_LISTEN_FD", Owner::Agent),

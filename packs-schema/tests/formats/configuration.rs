@@ -100,6 +100,16 @@ fn each_error_names_its_key() {
             "listen = \"127.0.0.1:0\"\nmax_connections = 0",
             "api.max_connections must be at least 1",
         ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nhang_after = \"4s\"",
+            "api.hang_after = 4s must be between 5s and 1d; 0 turns it off",
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nhang_after = \"1d1s\"",
+            "api.hang_after = 1d1s must be between 5s and 1d; 0 turns it off",
+        ),
         ("poll = \"2m\"", "max_pack = 0", "repository.max_pack must be at least 1"),
         ("poll = \"2m\"", "poll = \"0s\"", "repository.poll must be longer than 0s"),
         ("poll = \"2m\"", "poll = \"often\"", "\"often\" is not a duration"),

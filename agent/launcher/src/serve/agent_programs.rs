@@ -24,10 +24,10 @@ use crate::sys;
 
 /// Descriptor of the socket to the launcher, in the api.
 const SOCKET: i32 = 3;
-/// Descriptors of the listening sockets in the api, and the variables that contain their numbers. An api of an earlier release
-/// ignores them and binds its own sockets.
-const LISTENERS: [(i32, &str); 3] =
-    [(4, launch::LISTEN_FD), (5, launch::HEALTH_LISTEN_FD), (6, launch::LOCAL_LISTEN_FD)];
+/// Descriptors of the listening sockets and of the socket for signs of life in the api, and the variables that contain their numbers.
+/// An api of an earlier release ignores those that it does not know.
+const PASSED: [(i32, &str); 4] =
+    [(4, launch::LISTEN_FD), (5, launch::HEALTH_LISTEN_FD), (6, launch::LOCAL_LISTEN_FD), (7, launch::ALIVE_FD)];
 /// Lowest number of descriptors that a child needs only until `exec`: above those that it inherits.
 const MIN_FD: i32 = 10;
 
@@ -65,8 +65,9 @@ pub(super) struct Role<'a> {
     pub(super) nice: i32,
     pub(super) umask: u32,
     pub(super) socket: Option<BorrowedFd<'a>>,
-    /// Listening sockets of the REST interface, of the plain-text health listener, and of local access.
-    pub(super) listeners: [Option<BorrowedFd<'a>>; 3],
+    /// Listening sockets of the REST interface, of the plain-text health listener, and of local access; the socket for signs of
+    /// life.
+    pub(super) passed: [Option<BorrowedFd<'a>>; 4],
     /// Cgroup of the process; without directories, it stays in the launcher's group.
     pub(super) group: &'a Group,
 }
@@ -97,7 +98,7 @@ impl AgentPrograms {
         if let Some(fd) = role.socket {
             inherited.push((duplicate_above(fd).map_err(failed)?, SOCKET));
         }
-        for (fd, (number, _)) in role.listeners.iter().zip(LISTENERS) {
+        for (fd, (number, _)) in role.passed.iter().zip(PASSED) {
             if let Some(fd) = fd {
                 inherited.push((duplicate_above(fd).map_err(failed)?, number));
             }
@@ -116,8 +117,8 @@ impl AgentPrograms {
             c"LANG=C.UTF-8".to_owned(),
         ];
         environment.extend(inherited_env::for_role(role.name).into_iter().map(text));
-        let listeners = role.listeners.iter().zip(LISTENERS).filter(|(fd, _)| fd.is_some());
-        environment.extend(listeners.map(|(_, (number, variable))| text(format!("{variable}={number}"))));
+        let passed = role.passed.iter().zip(PASSED).filter(|(fd, _)| fd.is_some());
+        environment.extend(passed.map(|(_, (number, variable))| text(format!("{variable}={number}"))));
         let null = File::open("/dev/null").map_err(|e| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0))))?;
         let failed_io = |e: io::Error| failed(nix::Error::from_raw(e.raw_os_error().unwrap_or(0)));
         let mut cgroup = role.group.open().map_err(failed_io)?;

@@ -1,4 +1,4 @@
-//! The process `bolt-agent api`: started, served, and restarted with exponential backoff when it ends.
+//! The process `bolt-agent api`: started, served, killed when it hangs, and restarted with exponential backoff when it ends.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -12,6 +12,7 @@ use super::api_report::ApiReport;
 use super::listeners::Listeners;
 use super::local_socket::LocalSocket;
 use super::requests::{Client, Disconnected};
+use super::sign_of_life::SignOfLife;
 use crate::host::Host;
 use crate::{log, start, sys};
 
@@ -25,6 +26,8 @@ const EXIT_GRACE: Duration = Duration::from_secs(5);
 const EARLY_EXIT: Duration = Duration::from_secs(5);
 /// Number of early exits in a row after which the listening sockets are closed, so that callers are refused instead of kept waiting.
 const MAX_EARLY_EXITS: u32 = 5;
+/// Reason of the end of an api that hangs.
+const HUNG: &str = "it hangs: no sign of life for api.hang_after; executions go on";
 /// Running time after which the backoff is reset.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 
@@ -47,11 +50,13 @@ struct Running {
     client: Option<Client>,
     /// Time at which it is killed unless it has ended.
     kill_at: Option<Instant>,
+    /// `None` if a hung api is not replaced.
+    life: Option<SignOfLife>,
 }
 
 impl ApiProcess {
-    pub(super) fn new(listeners: Listeners, local: LocalSocket) -> ApiProcess {
-        let report = ApiReport::new();
+    pub(super) fn new(hang_after: Option<Duration>, listeners: Listeners, local: LocalSocket) -> ApiProcess {
+        let report = ApiReport::new(hang_after);
         ApiProcess {
             running: None,
             next_start: Instant::now(),
@@ -71,6 +76,10 @@ impl ApiProcess {
                 log::warn("killing api", &[("pid", &running.pid), ("reason", &"it closed its socket and did not end")]);
                 let _ = kill(running.pid, Signal::SIGKILL);
             }
+            if running.life.as_mut().is_some_and(|life| life.is_hung(now)) {
+                log::error("killing api", &[("pid", &running.pid), ("reason", &HUNG)]);
+                let _ = kill(running.pid, Signal::SIGKILL);
+            }
             return;
         }
         if now < self.next_start {
@@ -82,15 +91,15 @@ impl ApiProcess {
         }
         self.local.bind();
         let [api, health] = self.listeners.sockets();
-        match spawn(host, programs, [api, health, self.local.as_fd()]) {
-            Ok((pid, client)) => {
+        match spawn(host, programs, [api, health, self.local.as_fd()], now) {
+            Ok((pid, client, life)) => {
                 log::info("api started", &[("pid", &pid)]);
-                self.running = Some(Running { pid, since: now, client: Some(client), kill_at: None });
+                self.running = Some(Running { pid, since: now, client: Some(client), kill_at: None, life });
                 self.report.record_start(host);
             }
             Err(reason) => {
                 log::warn("cannot start api", &[("reason", &reason), ("backoff_ms", &self.backoff.as_millis())]);
-                self.report.record_failure(Some(host), None, self.backoff);
+                self.report.record_failure(Some(host), None, false, self.backoff);
                 self.early_exits += 1;
                 self.back_off(now);
             }
@@ -103,6 +112,11 @@ impl ApiProcess {
             Some(running) => [running.kill_at, self.report.next_check(running.since)].into_iter().flatten().min(),
             None => Some(self.next_start),
         }
+    }
+
+    /// Returns the time of the next look for a sign of life, which is part of [`tick`](Self::tick) and no work.
+    pub(super) fn next_look(&self) -> Option<Instant> {
+        self.running.as_ref()?.life.as_ref().map(SignOfLife::next_look)
     }
 
     pub(super) fn client(&self) -> Option<&Client> {
@@ -131,11 +145,16 @@ impl ApiProcess {
     pub(super) fn handle_exit(&mut self, host: Option<&Host>, child: &sys::ExitedChild) -> bool {
         let Some(running) = self.running.take_if(|r| r.pid == child.pid) else { return false };
         let now = Instant::now();
-        if now.duration_since(running.since) >= HEALTHY_AFTER {
+        let hung = running.life.as_ref().is_some_and(SignOfLife::is_known_hung);
+        let ran = match &running.life {
+            Some(life) => life.running_time(running.since, now),
+            None => now.duration_since(running.since),
+        };
+        if ran >= HEALTHY_AFTER {
             self.backoff = MIN_BACKOFF;
             self.report.reset_failures();
         }
-        let early = now.duration_since(running.since) < EARLY_EXIT;
+        let early = ran < EARLY_EXIT;
         self.early_exits = if early { self.early_exits + 1 } else { 0 };
         let (status, signal) = (child.status.unwrap_or(-1), child.signal.unwrap_or(0));
         let backoff = self.backoff.as_millis();
@@ -143,7 +162,7 @@ impl ApiProcess {
             "api ended",
             &[("pid", &child.pid), ("status", &status), ("signal", &signal), ("backoff_ms", &backoff)],
         );
-        self.report.record_failure(host, Some(child), self.backoff);
+        self.report.record_failure(host, Some(child), hung, self.backoff);
         self.back_off(now);
         true
     }
@@ -180,8 +199,11 @@ impl ApiProcess {
 fn spawn(
     host: &Host,
     programs: &AgentPrograms,
-    listeners: [Option<BorrowedFd<'_>>; 3],
-) -> Result<(Pid, Client), String> {
+    [api, health, local]: [Option<BorrowedFd<'_>>; 3],
+    now: Instant,
+) -> Result<(Pid, Client, Option<SignOfLife>), String> {
+    let life = host.config.api.hang_after().map(|time| SignOfLife::begin(time, now)).transpose();
+    let (life, questions) = life.map_err(|e| format!("cannot create a socket pair: {e}"))?.unzip();
     let (ours, theirs) = UnixStream::pair().map_err(|e| format!("cannot create a socket pair: {e}"))?;
     let role = Role {
         name: "api",
@@ -191,9 +213,9 @@ fn spawn(
         nice: 0,
         umask: 0o077,
         socket: Some(theirs.as_fd()),
-        listeners,
+        passed: [api, health, local, questions.as_ref().map(AsFd::as_fd)],
         group: &host.groups.api,
     };
     let pid = programs.spawn(&role).map_err(|e| log::error_chain(&e))?;
-    Ok((pid, Client::new(ours)))
+    Ok((pid, Client::new(ours), life))
 }

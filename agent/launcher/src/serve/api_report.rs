@@ -5,6 +5,8 @@
 //!  running ──ends──▶ restarting ──FAILING_AFTER ends in a row──▶ failing ──runs for STABLE_AFTER──▶ running
 //! ```
 //!
+//! After one that hung, the next must run for twice the time after which a hang is noticed.
+//!
 //! The launcher never answers requests in place of the api: it holds the listening sockets, but accepts no connection.
 
 use std::time::{Duration, Instant};
@@ -26,15 +28,25 @@ const SEE: &str = "the lines of bolt-agent before this one (under systemd: journ
 
 pub(super) struct ApiReport {
     current: ApiRecord,
+    /// Running time after which the api that runs counts as running again.
+    stable_after: Duration,
+    /// Time after which an api that hangs is replaced.
+    hang_after: Option<Duration>,
     /// State that was sent to systemd last.
     reported: Option<ApiState>,
 }
 
 impl ApiReport {
-    pub(super) fn new() -> ApiReport {
-        let current =
-            ApiRecord { state: ApiState::Restarting, since_ms: wall_ms(), failures: 0, status: None, signal: None };
-        ApiReport { current, reported: None }
+    pub(super) fn new(hang_after: Option<Duration>) -> ApiReport {
+        let current = ApiRecord {
+            state: ApiState::Restarting,
+            since_ms: wall_ms(),
+            failures: 0,
+            status: None,
+            signal: None,
+            hung: false,
+        };
+        ApiReport { current, stable_after: STABLE_AFTER, hang_after, reported: None }
     }
 
     /// Records a start.
@@ -46,12 +58,12 @@ impl ApiReport {
 
     /// Returns the time of the next call of [`check_stable`](Self::check_stable) for an api that was started at `since`.
     pub(super) fn next_check(&self, since: Instant) -> Option<Instant> {
-        (self.current.state != ApiState::Running).then(|| since + STABLE_AFTER)
+        (self.current.state != ApiState::Running).then(|| since + self.stable_after)
     }
 
     /// Sets the state to running when an api that was started at `since` has run long enough.
     pub(super) fn check_stable(&mut self, host: &Host, since: Instant, now: Instant) {
-        if self.current.state != ApiState::Running && now.duration_since(since) >= STABLE_AFTER {
+        if self.current.state != ApiState::Running && now.duration_since(since) >= self.stable_after {
             log::info("api is stable again", &[("failures", &self.current.failures)]);
             self.set_state(host, ApiState::Running);
         }
@@ -62,9 +74,19 @@ impl ApiReport {
         self.current.failures = 0;
     }
 
-    /// Records an exit, or a failed start, which has neither status nor signal.
-    pub(super) fn record_failure(&mut self, host: Option<&Host>, exit: Option<&sys::ExitedChild>, backoff: Duration) {
+    /// Records an exit, of an api that hung or of another, or a failed start, which has neither status nor signal.
+    pub(super) fn record_failure(
+        &mut self,
+        host: Option<&Host>,
+        exit: Option<&sys::ExitedChild>,
+        hung: bool,
+        backoff: Duration,
+    ) {
         self.current.failures += 1;
+        self.current.hung = hung;
+        // Another that hangs at once is noticed before it counts as running.
+        let noticed = self.hang_after.filter(|_| hung).map_or(Duration::ZERO, |time| time * 2);
+        self.stable_after = noticed.max(STABLE_AFTER);
         (self.current.status, self.current.signal) = (exit.and_then(|e| e.status), exit.and_then(|e| e.signal));
         let Some(host) = host else { return };
         let failing = self.current.failures >= FAILING_AFTER;
@@ -76,6 +98,7 @@ impl ApiReport {
                     ("failures", &self.current.failures),
                     ("status", &status),
                     ("signal", &signal),
+                    ("hung", &hung),
                     ("backoff_ms", &backoff.as_millis()),
                     ("see", &SEE),
                 ],
@@ -102,6 +125,7 @@ impl ApiReport {
 
     fn status(&self) -> String {
         let ended = match (self.current.status, self.current.signal) {
+            _ if self.current.hung => "it hung".to_owned(),
             (Some(status), _) => format!("status {status}"),
             (_, Some(signal)) => format!("signal {signal}"),
             _ => "cannot be started".to_owned(),

@@ -72,7 +72,7 @@ impl SyncSchedule {
             nice: 10,
             umask: 0o022,
             socket: None,
-            listeners: [None, None, None],
+            passed: [None, None, None, None],
             group: &host.groups.sync,
         };
         self.began_at_ms = clock::wall_ms();

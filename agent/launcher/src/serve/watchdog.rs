@@ -1,8 +1,8 @@
 //! Notifications to systemd's watchdog (`WatchdogSec=`), from the event loop: a launcher whose loop hangs is restarted. Executions
 //! continue in their shims.
 //!
-//! The watchdog covers the loop alone. An api that ends is started again by the launcher, and one that cannot be kept running is
-//! reported (`api_report`); an api that runs and does not answer is noticed by neither. Its callers and probes notice it.
+//! The watchdog covers the loop alone. An api that ends is started again by the launcher, one that runs and does nothing is killed
+//! first (`sign_of_life`), and one that cannot be kept running is reported (`api_report`).
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod driver;
+mod hanging;
 mod isolation;
 mod leftovers;
 mod limits;
@@ -13,7 +14,9 @@ mod pushed;
 mod refusals;
 mod running;
 mod service;
+mod stand_in;
 mod stopping;
 mod superseded;
+mod supervision;
 mod venvs;
 mod waiting;

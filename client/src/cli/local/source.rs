@@ -113,6 +113,7 @@ fn describe_api(runtime: &Path) -> String {
         return format!("{} has no {API_STATE}: bolt-launch does not run", show::path(runtime));
     };
     let ended = match (state.status, state.signal) {
+        _ if state.hung => ", the last because it hung (api.hang_after)".to_owned(),
         (Some(status), _) => format!(", the last with status {status}"),
         (_, Some(signal)) => format!(", the last by signal {signal}"),
         _ => String::new(),

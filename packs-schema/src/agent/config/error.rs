@@ -1,6 +1,9 @@
 //! Errors of `agent.toml`.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::quantity::format_duration;
 
 /// Error returned for an invalid `agent.toml`.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,14 @@ pub enum ConfigError {
     /// A duration of 0.
     #[error("{0} must be longer than 0s, such as 2m")]
     NoTime(&'static str),
+    /// A time in which a busy api may give no sign of life, or one that is too long to be meant.
+    #[error(
+        "api.hang_after = {given} must be between {least} and {most}; 0 turns it off",
+        given = format_duration(*.0),
+        least = format_duration(super::ApiConfig::MIN_HANG_AFTER),
+        most = format_duration(super::ApiConfig::MAX_HANG_AFTER)
+    )]
+    HangAfter(Duration),
     /// The launcher would refuse executions that the api may start.
     #[error("execution.max_shims = {max_shims} must be at least execution.max_running = {max_running}")]
     MaxShims {

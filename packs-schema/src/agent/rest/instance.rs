@@ -240,6 +240,9 @@ pub struct ApiProcess {
     pub status: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+    /// True if the launcher killed it because it gave no sign of life for `api.hang_after`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hung: bool,
 }
 
 /// State of the api process.
