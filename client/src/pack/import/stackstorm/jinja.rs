@@ -3,6 +3,7 @@
 
 pub(super) mod filters;
 pub(super) mod names;
+mod readers;
 mod scan;
 pub(super) mod shell;
 mod words;

@@ -28,6 +28,8 @@ pub(super) struct Scan {
     pub(super) command: Command,
     escaped: bool,
     comment: bool,
+    /// True once a variable has named a program.
+    pub(super) by_variable: bool,
 }
 
 /// Simple command being read.
@@ -41,6 +43,10 @@ pub(super) struct Command {
     /// Operands and options read.
     pub(super) operands: usize,
     pub(super) redirected: bool,
+    /// Number of operands that belong to options.
+    pub(super) taken: usize,
+    /// The word before was `-v`, which names a variable.
+    pub(super) names_variable: bool,
 }
 
 impl Scan {
@@ -78,6 +84,12 @@ impl Scan {
         if std::mem::take(&mut self.command.redirected) {
             return;
         }
+        self.command.names_variable = word == "-v";
+        let is_start = match &self.command.program {
+            None => !is_assignment(&word),
+            Some(program) => PREFIXES.contains(&program.as_str()),
+        };
+        self.by_variable |= is_start && word.starts_with('$');
         match &self.command.program {
             None if KEYWORDS.contains(&word.as_str()) => {}
             None if is_assignment(&word) => {}
@@ -88,7 +100,15 @@ impl Scan {
                 }
             }
             Some(program) if program == "for" && word == "do" => self.command = Command::default(),
-            Some(_) => self.command.operands += usize::from(!word.starts_with('-')),
+            Some(program) => {
+                let takes_word = match program.as_str() {
+                    "sed" => word == "-l",
+                    "awk" | "gawk" | "mawk" => matches!(word.as_str(), "-F" | "-v" | "-i" | "-l"),
+                    _ => false,
+                };
+                self.command.taken += usize::from(takes_word);
+                self.command.operands += usize::from(!word.starts_with('-'));
+            }
         }
     }
 

@@ -10,6 +10,7 @@
 //! ```
 
 use super::names::{Kind, Names};
+use super::readers::{in_expansion, reader};
 use super::scan::{Context, PREFIXES, Scan, is_assignment};
 use super::words::Words;
 use super::{Base, Outcome, Piece, Refused, ValueOf};
@@ -27,6 +28,12 @@ const INTERPRETERS: &[&str] = &[
     "typeset",
     "local",
     "unset",
+    "read",
+    "mapfile",
+    "readarray",
+    "getopts",
+    "export",
+    "readonly",
     "bash",
     "sh",
     "dash",
@@ -89,7 +96,9 @@ pub(in crate::pack::import::stackstorm) struct Rewritten {
 
 /// Rewrites a command.
 pub(in crate::pack::import::stackstorm) fn rewrite(pieces: &[Piece], names: &Names) -> Outcome<Rewritten> {
-    let mut writer = Writer { names, words: Words::new(names), out: String::new(), done: Rewritten::default() };
+    let mut writer =
+        Writer { names, words: Words::new(names), out: String::new(), done: Rewritten::default(), assigned: false };
+    let mut text_of_author = String::new();
     let mut scan = Scan::default();
     let here_document =
         pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.replace("<<<", "").contains("<<")));
@@ -101,12 +110,26 @@ pub(in crate::pack::import::stackstorm) fn rewrite(pieces: &[Piece], names: &Nam
             Piece::Text(text) => {
                 scan.text(text);
                 writer.out.push_str(text);
+                text_of_author.push_str(text);
             }
             piece => {
+                if in_expansion(&text_of_author) {
+                    return Err(Refused::new("a value inside ${…}, which the shell may compute"));
+                }
+                text_of_author.push('\u{1}');
                 let whole = scan.at_word_start() && ends_word(pieces.get(index + 1));
                 writer.place(piece, &mut scan, whole)?;
             }
         }
+    }
+    scan.text("\n");
+    let is_safe = pieces.iter().all(|piece| match piece {
+        Piece::Text(_) => true,
+        Piece::Value(value) => writer.words.is_number(value),
+        Piece::If(_) => false,
+    });
+    if let Some(reader) = reader(&text_of_author, &scan, writer.assigned).filter(|_| !is_safe) {
+        return Err(Refused::new(format!("a value in a command with {reader}, which may run it")));
     }
     let mut done = writer.done;
     let preamble = writer.words.preamble();
@@ -128,6 +151,8 @@ struct Writer<'a> {
     words: Words<'a>,
     out: String,
     done: Rewritten,
+    /// A value became that of a variable of the command.
+    assigned: bool,
 }
 
 impl Writer<'_> {
@@ -170,7 +195,10 @@ impl Writer<'_> {
             return match piece {
                 Piece::Value(value) if whole && !scan.command.redirected => self.fixed_program(value),
                 _ if scan.command.redirected || scan.context() == Context::Arithmetic => Ok(()),
-                _ if is_assignment(&format!("{}x", scan.command.word)) => Ok(()),
+                _ if is_assignment(&format!("{}x", scan.command.word)) => {
+                    self.assigned = true;
+                    Ok(())
+                }
                 _ => Err(Refused::new("a value as a part of a program's name")),
             };
         };
@@ -180,10 +208,14 @@ impl Writer<'_> {
         if PREFIXES.contains(&program) || INTERPRETERS.contains(&program) {
             return Err(Refused::new(format!("a value as an operand of {program}, which may run it")));
         }
+        self.assigned |= program == "for";
+        if scan.command.names_variable && matches!(program, "printf" | "test" | "[") {
+            return Err(Refused::new("a value as the name of a variable"));
+        }
         if program == "[[" {
             return Err(Refused::new("a value that is no number in [["));
         }
-        if FIRST_IS_CODE.contains(&program) && (scan.command.operands == 0 || !whole) {
+        if FIRST_IS_CODE.contains(&program) && (scan.command.operands <= scan.command.taken || !whole) {
             return Err(Refused::new(format!("a value in the code of {program}")));
         }
         Ok(())

@@ -97,6 +97,53 @@ fn code_is_refused_by_name() {
 }
 
 #[test]
+fn a_value_beside_what_may_run_it_is_refused_wherever_it_goes() {
+    for (template, words) in [
+        ("echo {{text}} | bash", "with bash"),
+        ("bash <<< {{text}}", "bash"),
+        ("y={{text}}; eval \"$y\"", "with eval"),
+        ("y={{text}}; $y", "a variable that names the program"),
+        ("y={{text}}; sudo \"$y\" now", "a variable that names the program"),
+        ("timeout 10 bash -c 'echo {{text}}'", "with timeout"),
+        ("timeout 10 {{text}}", "with timeout"),
+        ("sudo -u app bash -c \"echo {{text}}\"", "with bash"),
+        ("sudo -u postgres psql -c \"select '{{text}}'\"", "with psql"),
+        ("nice -n 10 /bin/sh -c 'echo {{text}}'", "with sh"),
+        ("docker exec web {{text}}", "with exec"),
+        ("kubectl exec pod -- bash -lc 'echo {{text}}'", "with exec"),
+        ("find /tmp -exec {{text}} ';'", "with -exec"),
+        ("cat | python3.11 -c 'print({{text}})'", "python3.11"),
+        ("curl {{text}} | sh", "with sh"),
+        ("source <(curl {{text}})", "with <("),
+        ("cat <(echo {{text}})", "with <("),
+        ("while read l; do sh -c \"$l\"; done <<< {{text}}", "with sh"),
+        ("flock f -c {{text}}", "with flock"),
+        ("y={{text}}; echo $((y))", "with (("),
+        ("y={{text}}; echo ${!y}", "with ${!"),
+        ("for y in {{list}}; do [[ -v $y ]]; done", "with [["),
+        ("echo ${a[{{text}}]}", "inside ${…}"),
+        ("printf -v {{text}} x", "the name of a variable"),
+        ("test -v {{text}}", "the name of a variable"),
+        ("read {{text}} < f", "an operand of read"),
+        ("awk -F : {{text}} f", "in the code of awk"),
+    ] {
+        let refused = parse(template).and_then(|pieces| rewrite(&pieces, &names())).expect_err(template);
+        assert!(refused.to_string().contains(words), "{template}: {refused}");
+    }
+    for template in [
+        "echo {{text}} | grep -c x",
+        "ssh-keygen -R {{text}}",
+        "y={{text}}; echo \"$y\"",
+        "for y in {{list}}; do rm -- \"$y\"; done",
+        "timeout 10 sleep {{count}}",
+        "awk -F : '{print $1}' {{text}}",
+        "sed -i s/a/b/ {{text}}",
+    ] {
+        assert!(parse(template).and_then(|pieces| rewrite(&pieces, &names())).is_ok(), "{template}");
+    }
+}
+
+#[test]
 fn parameters_that_choose_programs_are_reported() {
     let done = |template: &str| rewrite(&parse(template).unwrap(), &names()).unwrap();
     assert_eq!(done("{{text}} --version").fixed, ["text"]);
