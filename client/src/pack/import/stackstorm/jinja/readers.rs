@@ -1,4 +1,4 @@
-//! Constructs of a shell command that read text as code or as a command, wherever they stand in it.
+//! Constructs of a shell command that read text as code or as a command, anywhere in it.
 //!
 //! The scanner tells which program reads a value at its place. What happens to it behind a pipe, in a variable, or behind the
 //! options of a program that starts another one is not followed: beside any of these no value is taken at all.
