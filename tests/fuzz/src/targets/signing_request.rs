@@ -34,7 +34,7 @@ pub(super) fn run(data: &[u8]) {
     }
 }
 
-/// What is accepted names one instance or one caller, and the certificate that is made of it names the same.
+/// Checks a request: if it is accepted, it names one instance or one caller, and its certificate names the same.
 fn check(text: &str) {
     let (subject, certificate) = match signing_request(text) {
         Ok(signed) => signed,
