@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::defaults::template_message;
+use super::defaults::{ask_caller, template_message};
 use super::draft::{Draft, Run};
 use super::jinja::filters::quoted;
 use super::jinja::names::{Kind, Names};
@@ -117,10 +117,7 @@ fn names(draft: &mut Draft<'_>) -> Names {
             Err(refused) => {
                 let message = template_message(&source, &template, &refused);
                 draft.sink.add("template_default", Effect::Note, &["parameters", &source], message);
-                if let Some(schema) = draft.parameters.get_mut(&bolt) {
-                    schema.remove("immutable");
-                    schema.insert("required".to_owned(), Value::Bool(true));
-                }
+                ask_caller(draft, &bolt, &source);
             }
         }
     }

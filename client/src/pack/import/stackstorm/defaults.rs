@@ -31,14 +31,23 @@ pub(super) fn register_templates(around: &Surroundings<'_>, draft: &mut Draft<'_
                     &place,
                     template_message(place[1], &template, &refused),
                 );
-                if let Some(schema) = draft.parameters.get_mut(&name) {
-                    schema.remove("immutable");
-                    schema.insert("required".to_owned(), Value::Bool(true));
-                }
+                ask_caller(draft, &name, place[1]);
             }
         }
     }
     templates
+}
+
+/// Makes callers give a value whose default cannot be computed. If the author fixed it, they must not, and the action is blocked.
+pub(super) fn ask_caller(draft: &mut Draft<'_>, bolt: &str, source: &str) {
+    let Some(schema) = draft.parameters.get_mut(bolt) else { return };
+    let was_fixed = schema.remove("immutable") == Some(Value::Bool(true));
+    schema.insert("required".to_owned(), Value::Bool(true));
+    if was_fixed {
+        let message =
+            format!("{source} is immutable and its default cannot be computed here; write the value into the action");
+        draft.block("immutable_template", &["parameters", source], message);
+    }
 }
 
 fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> Result<Option<Value>, jinja::Refused> {

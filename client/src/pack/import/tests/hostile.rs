@@ -52,6 +52,25 @@ fn refused_with(words: &str, change: impl FnOnce(&Source)) {
 }
 
 #[test]
+fn a_value_that_the_author_fixed_never_becomes_the_callers() {
+    let source = Source::new();
+    let path = "path: {type: string, immutable: true, default: '{{st2kv.system.path}}'}";
+    let command = "cmd: {default: 'ls -- {{path}}', immutable: true}";
+    source.write(
+        "actions/b.yaml",
+        format!("name: b\nrunner_type: local-shell-cmd\nparameters:\n  {command}\n  {path}\n"),
+    );
+    source.write(
+        "actions/c.yaml",
+        format!("name: c\nrunner_type: local-shell-script\nentry_point: c.sh\nparameters:\n  {path}\n"),
+    );
+    source.write("actions/c.sh", "ls -- \"$1\"\n");
+    let report = import(&source.at(), &source.temp.path().join("pack")).unwrap();
+    let cannot = &verdicts(&report)[&Verdict::CannotRun];
+    assert_eq!(*cannot, ["b", "c"], "of a command, and of a script");
+}
+
+#[test]
 fn links_out_of_the_source_are_refused() {
     for target in ["/etc/passwd", "../../secret", "../actions/../../x"] {
         refused_with("data/link of the source is refused: it is a link out of the source", |source| {
