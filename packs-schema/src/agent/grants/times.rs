@@ -14,7 +14,7 @@ pub struct TimeWindow {
     days: [bool; 7],
     /// First minute of the day.
     from: u16,
-    /// Minute after the last one; below `from` in a window that crosses midnight.
+    /// Minute after the last one; below `from` in a window that crosses midnight, and 0 in one that ends there as `00:00`.
     to: u16,
 }
 
@@ -37,7 +37,7 @@ fn parse(text: &str) -> Option<TimeWindow> {
     };
     let (from, to) = hours.split_once('-')?;
     let (from, to) = (minute(from)?, minute(to)?);
-    let is_window = from != to && from < MINUTES_A_DAY && to > 0;
+    let is_window = from != to && from < MINUTES_A_DAY;
     is_window.then(|| TimeWindow { text: text.to_owned(), days, from, to })
 }
 
@@ -116,6 +116,11 @@ mod tests {
             ("sat-mon,wed 01:00-02:00", at(2, 1, 0), true),
             ("sat-mon,wed 01:00-02:00", at(1, 1, 0), false),
             ("22:00-24:00", at(1, 0, 0), false),
+            ("22:00-00:00", at(0, 23, 59), true),
+            ("22:00-00:00", at(1, 0, 0), false),
+            ("22:00-00:00", at(1, 21, 59), false),
+            ("fri 22:00-00:00", at(4, 23, 59), true),
+            ("fri 22:00-00:00", at(5, 22, 0), false),
         ] {
             let window = TimeWindow::try_from(text.to_owned()).unwrap();
             assert_eq!(window.contains(time), expected, "{text} at {time}");
@@ -132,7 +137,7 @@ mod tests {
             "09:00",
             "09:00-09:00",
             "24:00-06:00",
-            "22:00-00:00",
+            "00:00-00:00",
             "09:60-10:00",
             "25:00-26:00",
             "someday 09:00-10:00",
