@@ -10,6 +10,7 @@
 //! order, error handlers, `keepgoing`. References to jobs, plugins and scripts at an address are named, and not run.
 
 mod context;
+mod interpreter;
 mod job;
 mod options;
 mod powershell;

@@ -38,13 +38,33 @@ impl Parameter {
 /// Part that is not imported: code and message of the finding.
 pub(super) type Blocked = (&'static str, String);
 
-/// Rewrites the text of a script. One without a shebang is run by `shell`.
-pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], shell: &str) -> Result<Rewritten, Blocked> {
+/// Reader of a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadBy<'a> {
+    /// The program of its first line, or this shell without one.
+    FirstLine(&'a str),
+    /// This program, whatever its first line says.
+    Program(&'a str),
+}
+
+/// Rewrites the text of a script. One without a shebang is given that of the shell which reads it.
+pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], reader: ReadBy<'_>) -> Result<Rewritten, Blocked> {
     let first = match parts.first() {
         Some(Part::Text(text)) => text.lines().next().filter(|line| line.starts_with("#!")),
         _ => None,
     };
-    let program = first.map_or("sh", interpreter);
+    let program = match (reader, first) {
+        (ReadBy::Program(program), Some(line)) if !is_shell(program) && interpreter(line).map_or(true, is_shell) => {
+            // Such as perl, which runs the program of the first line.
+            return Err((
+                "interpreter",
+                format!("{program} is to run a script whose first line is {line:?}; make it one program"),
+            ));
+        }
+        (ReadBy::Program(program), _) => program,
+        (ReadBy::FirstLine(_), Some(line)) => interpreter(line)?,
+        (ReadBy::FirstLine(_), None) => "sh",
+    };
     let mut done = if is_shell(program) {
         let refused = |refused| ("placeholder", format!("{refused}; write a script that reads variables"));
         shell::rewrite(parts, values).map_err(refused)?
@@ -55,7 +75,7 @@ pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], shell: &str) -> 
         let message = format!("values would be put into the text of a {program} program; make it read variables");
         return Err(("placeholder", message));
     };
-    if first.is_none() {
+    if let (ReadBy::FirstLine(shell), None) = (reader, first) {
         done.script.insert_str(0, &format!("#!{shell}\n"));
     }
     Ok(done)
@@ -67,10 +87,30 @@ pub(super) fn is_shell(program: &str) -> bool {
 }
 
 /// Returns the program of a shebang, without its directory.
-fn interpreter(line: &str) -> &str {
+fn interpreter(line: &str) -> Result<&str, Blocked> {
     let mut words = line.trim_start_matches("#!").split_whitespace();
     let program = words.next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    if program == "env" { words.find(|word| !word.starts_with('-')).unwrap_or_default() } else { program }
+    // Letters of options up to one with an operand, which may follow in the same word.
+    let clears = |word: &str| {
+        let letters = word.strip_prefix('-').filter(|letters| !letters.starts_with('-'));
+        let letters = letters.map(|letters| letters.split(['S', 'C']).next().unwrap_or_default());
+        letters.is_some_and(|letters| word == "-" || letters.contains(['i', 'u']))
+            || ["--ignore-environment", "--unset"].iter().any(|option| word.starts_with(option))
+    };
+    if program == "env" && words.clone().take_while(|word| word.starts_with('-')).any(clears)
+        || ["sudo", "su", "runuser", "doas"].contains(&program)
+    {
+        let message = format!(
+            "its first line, {line:?}, starts it without its environment, in which the values are; name the program alone"
+        );
+        return Err(("interpreter", message));
+    }
+    Ok(if program == "env" {
+        let program = words.find(|word| !word.starts_with('-')).unwrap_or_default();
+        program.rsplit('/').next().unwrap_or_default()
+    } else {
+        program
+    })
 }
 
 /// Applies what the scripts need of values, and says what was changed.

@@ -56,6 +56,8 @@ pub(super) struct Step {
     /// Words before the path of the script; none for one that is run itself.
     pub(super) interpreter: Vec<String>,
     pub(super) arguments: Vec<Vec<Piece>>,
+    /// The script and its arguments are one word, quoted for the shell that is the interpreter.
+    pub(super) one_word: bool,
     /// Seconds; none without a limit of its own.
     pub(super) timeout: Option<Vec<Piece>>,
     pub(super) directory: Option<Vec<Piece>>,
@@ -76,6 +78,7 @@ impl Step {
             script,
             interpreter: Vec::new(),
             arguments: Vec::new(),
+            one_word: false,
             timeout: None,
             directory: None,
             on_failure: After::Continue,
@@ -100,7 +103,8 @@ pub(super) struct StepsAction<'a> {
     pub(super) steps: Vec<Step>,
     /// Time-out of the whole, in seconds.
     pub(super) timeout: u64,
-    pub(super) run_as: Option<&'static str>,
+    /// Account to run as; none for one of the execution's own.
+    pub(super) run_as: Option<String>,
     /// Exit statuses 168, 169 and 194 have the meaning that Systems Manager gives them.
     pub(super) ssm: bool,
 }
@@ -160,6 +164,7 @@ fn written(action: &str, step: &Step, files: &mut BTreeMap<String, PlannedFile>)
         "script": path,
         "interpreter": step.interpreter,
         "arguments": step.arguments.iter().map(|argument| pieces(argument)).collect::<Vec<_>>(),
+        "one_word": step.one_word,
         "timeout": step.timeout.as_deref().map(pieces),
         "directory": step.directory.as_deref().map(pieces),
         "on_failure": word(step.on_failure),

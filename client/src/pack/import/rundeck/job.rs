@@ -35,6 +35,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         scripts: Vec::new(),
         rewritten: Vec::new(),
         misplaced: Vec::new(),
+        accounts: Vec::new(),
     };
     let mut planned = Vec::new();
     for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
@@ -43,7 +44,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, misplaced, .. } = reading;
+    let Steps { scripts, rewritten, misplaced, accounts, .. } = reading;
     for step in misplaced {
         let message = format!(
             "{step:?} has places that Rundeck leaves as they are: it reads ${{option.x}} in commands and arguments, @option.x@ in \
@@ -57,6 +58,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
     }
     limit_values(&mut parameters, &scripts, &mut sink);
     describe(job, &mut sink);
+    let run_as = account(&accounts, &mut sink);
     let blocked = |sink: &Sink<'_>| sink.findings.iter().any(|finding| finding.effect == Effect::Blocks);
     if planned.is_empty() && !blocked(&sink) {
         sink.add("no_step", Effect::Blocks, &["sequence"], "the job has no step");
@@ -78,7 +80,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         variables,
         steps: planned,
         timeout: timeout(job, &mut sink),
-        run_as: None,
+        run_as,
         ssm: false,
     };
     let (text, files, entry) = action.write();
@@ -113,7 +115,34 @@ fn describe(job: &Value, sink: &mut Sink<'_>) {
         let message = format!("the strategy {strategy} is not imported: the steps run in their order");
         sink.add("strategy", Effect::Note, &["sequence"], message);
     }
-    sink.add("account", Effect::Note, &[], "runs as an account of its own; name one that may do more in bolt.run_as");
+}
+
+/// Returns the account that all steps have by `sudo`; none for one of the execution's own.
+fn account(accounts: &[(String, Option<String>)], sink: &mut Sink<'_>) -> Option<String> {
+    let (_, first) = accounts.first()?;
+    if let Some((step, other)) = accounts.iter().find(|(_, account)| account != first) {
+        let words =
+            |account: &Option<String>| account.as_ref().map_or("no sudo".to_owned(), |a| format!("sudo as {a}"));
+        let message = format!(
+            "{:?} runs with {} and {step:?} with {}, and an action has one account: make a job of each, or let all steps run with the same",
+            accounts[0].0,
+            words(first),
+            words(other)
+        );
+        sink.add("accounts", Effect::Blocks, &["sequence"], message);
+    }
+    match first {
+        Some(account) => {
+            let message =
+                format!("runs as {account}, as with sudo in Rundeck; name an account that may do less in bolt.run_as");
+            sink.add(if account == "root" { "runs_as_root" } else { "runs_as" }, Effect::Note, &["sequence"], message);
+        }
+        None => {
+            let message = "runs as an account of its own; name one that may do more in bolt.run_as";
+            sink.add("account", Effect::Note, &[], message);
+        }
+    }
+    first.clone()
 }
 
 /// Returns the node filter of a job as text.

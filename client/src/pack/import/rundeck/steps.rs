@@ -3,9 +3,10 @@
 use serde_json::Value;
 
 use super::context::{Context, Notation};
+use super::interpreter::{self, Interpreter, Reader};
 use super::{may_be_script, powershell, xml};
 use crate::pack::import::schema::truth;
-use crate::pack::import::scripted::{self, Blocked, Parameter};
+use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{After, Piece, Step};
@@ -28,6 +29,8 @@ pub(super) struct Steps<'a> {
     pub(super) rewritten: Vec<String>,
     /// Names of steps with places in a notation that Rundeck does not read there.
     pub(super) misplaced: Vec<String>,
+    /// Accounts of the steps, by their names; none for the action's own.
+    pub(super) accounts: Vec<(String, Option<String>)>,
 }
 
 impl Steps<'_> {
@@ -79,26 +82,63 @@ impl Steps<'_> {
                 return Err(("plugin", message));
             }
         };
+        let invocation = invocation.filter(|_| kind != Some("exec"));
+        let interpreter = match invocation {
+            Some(given) => self
+                .interpreter(given, command)
+                .map_err(|why| ("interpreter", format!("{name} is not run by {given:?}: {why}")))?,
+            None => Interpreter::default(),
+        };
+        if let (Some(program), false) = (interpreter.program(), interpreter.passes_arguments())
+            && ["$RD_", "${RD_"].iter().any(|variable| script.contains(variable))
+        {
+            let message =
+                format!("{name} reads variables as a shell does, and {program} is none; name its interpreter");
+            return Err(("interpreter", message));
+        }
+        let reader = interpreter.program().map_or(ReadBy::FirstLine(SHELL), ReadBy::Program);
         let mut done = match kind {
             // Files are run as they are, unless the job says otherwise.
             Some("scriptfile") if command.get("expandTokenInScriptFile").and_then(truth) != Some(true) => {
-                scripted::rewritten(&[Part::Text(script.replace("\r\n", "\n"))], &self.context.values, SHELL)?
+                scripted::rewritten(&[Part::Text(script.replace("\r\n", "\n"))], &self.context.values, reader)?
             }
-            Some("exec") => self.script(&script, &name, Notation::Braces)?,
-            _ => self.script(&script, &name, Notation::AtSigns)?,
+            Some("exec") => self.script(&script, &name, Notation::Braces, reader)?,
+            _ => self.script(&script, &name, Notation::AtSigns, reader)?,
         };
-        let interpreter = invocation.map(|given| self.interpreter(given, command)).transpose()?;
         let mut arguments = Vec::new();
         if kind != Some("exec") {
             let given = text("args").unwrap_or_default();
             self.note_misplaced(given, &name, Notation::Braces);
             arguments = self.arguments(given)?;
         }
+        self.check_arguments(&name, &interpreter, &arguments)?;
         let mut step = Step::new(&name, std::mem::take(&mut done.script));
-        step.interpreter = interpreter.unwrap_or_default();
+        step.one_word = interpreter.reader == Reader::Command(true);
+        step.interpreter = interpreter.words;
         step.arguments = arguments;
+        self.accounts.push((name, interpreter.account));
         self.scripts.push(done);
         Ok(step)
+    }
+
+    /// Refuses values in arguments that are those of the interpreter.
+    fn check_arguments(&self, name: &str, interpreter: &Interpreter, arguments: &[Vec<Piece>]) -> Result<(), Blocked> {
+        let value = |piece: &Piece| match piece {
+            Piece::Variable(variable) => self.parameters.iter().find(|p| p.value.variable == *variable),
+            Piece::Text(_) => None,
+        };
+        match arguments.iter().flatten().find_map(value).filter(|_| !interpreter.passes_arguments()) {
+            Some(value) => {
+                let message = format!(
+                    "{name} gives the value of {} to {}, not to the script; write a script that reads {}",
+                    value.source,
+                    interpreter.words.join(" "),
+                    value.value.variable
+                );
+                Err(("interpreter", message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn note_misplaced(&mut self, text: &str, name: &str, notation: Notation) {
@@ -107,7 +147,7 @@ impl Steps<'_> {
         }
     }
 
-    fn script(&mut self, text: &str, name: &str, notation: Notation) -> Result<Rewritten, Blocked> {
+    fn script(&mut self, text: &str, name: &str, notation: Notation, reader: ReadBy<'_>) -> Result<Rewritten, Blocked> {
         self.note_misplaced(text, name, notation);
         let parts = self.context.parts(&text.replace("\r\n", "\n"), self.parameters)?;
         if parts.iter().any(|part| matches!(part, Part::Value(index) if *index < self.parameters.len())) {
@@ -118,7 +158,7 @@ impl Steps<'_> {
         if notation == Notation::Braces && !text.contains("${unquotedoption.") {
             values.iter_mut().for_each(|value| (value.words, value.omitted) = (false, true));
         }
-        scripted::rewritten(&parts, &values, SHELL)
+        scripted::rewritten(&parts, &values, reader)
     }
 
     /// Returns the text of a script that lies among the jobs.
@@ -138,29 +178,24 @@ impl Steps<'_> {
         }
     }
 
-    /// Returns the words of an interpreter before the script.
-    fn interpreter(&self, given: &str, command: &Value) -> Result<Vec<String>, Blocked> {
-        let quoted = command.get("interpreterArgsQuoted").and_then(truth).unwrap_or(false);
-        let mut words = self.arguments(given)?;
-        // The script follows the words, unless they say where it stands.
-        if words.last().is_some_and(|word| matches!(word.as_slice(), [Piece::Text(text)] if text == SCRIPT_FILE)) {
-            words.pop();
-        }
-        let elsewhere =
-            words.iter().flatten().any(|piece| matches!(piece, Piece::Text(text) if text.contains(SCRIPT_FILE)));
+    /// Reads the interpreter of a step; the error says what is wrong with it.
+    fn interpreter(&self, given: &str, command: &Value) -> Result<Interpreter, String> {
+        let one_word = command.get("interpreterArgsQuoted").and_then(truth).unwrap_or(false);
         let literal = |word: Vec<Piece>| match word.as_slice() {
             [Piece::Text(text)] => Some(text.clone()),
             _ => None,
         };
-        match words.into_iter().map(literal).collect::<Option<Vec<String>>>() {
-            Some(words) if !quoted && !elsewhere => Ok(words),
-            _ => {
-                let message = format!(
-                    "the interpreter {given:?} does not take the script as its last argument; name one that does"
-                );
-                Err(("interpreter", message))
-            }
+        let words = self.arguments(given).map_err(|(_, message)| message)?.into_iter().map(literal);
+        let Some(mut words) = words.collect::<Option<Vec<String>>>() else {
+            return Err("callers would choose the program; name it".to_owned());
+        };
+        // The script follows the words, unless they say where it stands.
+        let named = words.iter().position(|word| word.contains(SCRIPT_FILE));
+        if named.is_some_and(|at| at + 1 < words.len() || words[at] != SCRIPT_FILE || one_word) {
+            return Err("it does not take the script as its last argument; name one that does".to_owned());
         }
+        words.truncate(named.unwrap_or(words.len()));
+        interpreter::read(&words, one_word)
     }
 
     /// Splits arguments as the author wrote them. A value is a part of one argument, whatever it holds.

@@ -66,7 +66,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
         variables,
         steps,
         timeout,
-        run_as: Some("root"),
+        run_as: Some("root".to_owned()),
         ssm: true,
     };
     let (text, files, entry) = action.write();

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::parameters::is_reference;
-use crate::pack::import::scripted::{self, Blocked, Parameter};
+use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::steps::Piece;
 
@@ -43,7 +43,7 @@ pub(super) fn rewritten(text: &str, parameters: &[Parameter]) -> Result<Rewritte
         return Err(("parameter_store", message.to_owned()));
     }
     let values: Vec<_> = parameters.iter().map(|parameter| parameter.value.clone()).collect();
-    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, "/bin/sh")
+    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, ReadBy::FirstLine("/bin/sh"))
 }
 
 /// Splits text at the places for declared parameters. Others stay text, as with Systems Manager.

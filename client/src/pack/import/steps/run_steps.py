@@ -6,6 +6,7 @@ program has the values as JSON; that of the scripts is empty."""
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -122,9 +123,12 @@ class Runner(object):
         directory = joined(step["directory"], self.variables) if step["directory"] else ""
         if not directory.startswith("/"):
             directory = None
-        command = step["interpreter"] + [os.path.join(PACK, step["script"])]
         # An argument without a value is none, as in Rundeck.
-        command += [word for word in (joined(argument, self.variables) for argument in step["arguments"]) if word]
+        arguments = [word for word in (joined(argument, self.variables) for argument in step["arguments"]) if word]
+        words = [os.path.join(PACK, step["script"])] + arguments
+        if step["one_word"]:
+            words = [" ".join(shlex.quote(word) for word in words)]
+        command = step["interpreter"] + words
         limit = seconds(step, self.variables, self.entry["ssm"])
         try:
             self.child = subprocess.Popen(

@@ -7,6 +7,8 @@ use super::*;
 use crate::pack::import::source::SourceFile;
 use crate::pack::test::{TestError, TestOutcome};
 
+mod interpreters;
+
 fn jobs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/rundeck/shapes")
 }
