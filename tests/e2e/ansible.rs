@@ -45,6 +45,8 @@ const PROBE: &str = r#"
       failed_when: found.stdout != ''
       when: token is defined
     - {debug: {msg: "the token is {{ token | default('') }}"}}
+    - {debug: {msg: "{{ 'x' * 3990 }}{{ token | default('') }}"}}
+    - {set_stats: {data: {small: 1, large: "{{ 'x' * 100000 }}"}}, when: text == 'large'}
     - {fail: {msg: "no use for {{ token }}"}, when: token is defined}
     - {command: "sleep {{ seconds }}", when: seconds != 0}
 "#;
@@ -135,6 +137,7 @@ async fn a_playbook_runs_as_an_action() {
     a_task_that_fails_is_named(&site).await;
     a_play_that_runs_nowhere_is_a_failure(&site).await;
     no_value_of_a_caller_is_a_template(&site).await;
+    a_value_that_is_too_large_is_left_out_of_the_result(&site).await;
     a_secret_is_in_no_output_file_argument_or_variable(&site).await;
     a_kill_leaves_no_process_and_no_file(&site).await;
 }
@@ -218,11 +221,21 @@ async fn no_value_of_a_caller_is_a_template(site: &Site) {
     assert!(!witness.exists());
 }
 
+async fn a_value_that_is_too_large_is_left_out_of_the_result(site: &Site) {
+    let probed = site.run("probe", json!({"text": "large"}), false).await;
+    let result = probed.result.clone().unwrap_or_default();
+    assert_eq!((probed.state, &result["data"]), (State::Succeeded, &json!({"small": 1})), "{probed:?}");
+    let said = result["data_left_out"].as_str().unwrap_or_default();
+    assert!(said.starts_with("set_stats gave 1000") && said.ends_with("left out: large"), "{said}");
+    assert!(result["tasks"].as_array().is_some_and(|tasks| tasks.len() > 5), "{result:?}");
+}
+
 async fn a_secret_is_in_no_output_file_argument_or_variable(site: &Site) {
     let probed = site.run("probe", json!({"token": CANARY}), false).await;
     let said = site.operator.stdout(&probed).await;
     assert_eq!((probed.state, probed.exit_status), (State::Failed, Some(1)), "{probed:?}");
     assert!(said.contains("ok: Look for the token") || said.contains("changed: Look for the token"), "{said}");
+    assert!(!said.contains("canary"), "the half of a token that was cut in two: {said}");
     assert!(said.contains("the token is ********\n") && said.contains("failed: fail: no use for ********\n"), "{said}");
     let error = probed.result.clone().unwrap_or_default()["error"].clone();
     assert_eq!(error, "fail: no use for ********");

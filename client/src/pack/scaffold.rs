@@ -112,3 +112,19 @@ pub fn scaffold(name: &PackName, template: Template, target: &Path) -> Result<()
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    /// Runs `checks.py` with the interpreter that is here; each of its tests has a name.
+    #[test]
+    fn the_code_of_the_template_ansible_passes_its_checks() {
+        let checked = Command::new("python3")
+            .args(["-I", "-B", "../tests/fixtures/ansible/checks.py", "src/pack/scaffold/ansible"])
+            .output()
+            .expect("python3 is there");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert!(checked.status.success() && said.contains("\nOK"), "{said}");
+    }
+}

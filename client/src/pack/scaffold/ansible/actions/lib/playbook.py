@@ -2,14 +2,18 @@
 
     parameters --JSON, no text a template--> named pipe --> ansible-playbook --events of tasks--> structured result
 
-Callers choose values and nothing else: neither the playbook nor the inventory, nor any option. Their values are in no
-argument, no variable of the environment and no file, and are never evaluated as templates. Values of secret parameters
-are replaced in all output and in the result. Temporary files are in a directory of the execution, removed at its end.
+Callers choose values and nothing else: neither the playbook nor the inventory, nor any option. Their values are never
+evaluated as templates, and reach Ansible in no argument, no variable of the environment and no file. Modules get them on
+standard input; a task that makes a file of a value (copy, template, async) has Ansible write it to a temporary file first.
+Temporary files are in a directory of the execution that only its account may read. It is removed at the end, and if the
+action is killed without SIGTERM, by the next start of an action like this one of the same account. Values of secret
+parameters are replaced in all output and in the result, before anything is cut.
 
 Exit statuses: 0 success, 1 a task failed, 2 a parameter cannot be passed on, 3 Ansible could not run the playbook.
 """
 
 import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -29,10 +33,11 @@ PACK = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 RESERVED = ("environment", "group_names", "groups", "hostvars", "inventory_hostname", "omit", "playbook_dir", "vars")
 COUNTS = ("ok", "changed", "failed", "skipped", "unreachable", "rescued", "ignored")
 RESULT_LIMIT = 60 * 1024  # Bolt accepts 64 KiB.
+DATA_LIMIT = 40 * 1024  # Of the result, for what set_stats gave.
+NAMES_LIMIT = 20
 LINE_LIMIT = 64 * 1024
 SHORTEST_SECRET = 4  # Shorter values would be replaced everywhere.
 PREFIX = "bolt-ansible-"
-LONGEST = 25 * 3600  # Seconds; no execution takes longer.
 
 
 class Stop(Exception):
@@ -66,12 +71,14 @@ def _execute(playbook, variables, hidden, events):
     """Runs ansible-playbook to its end; raises `Stop` unless all went well."""
     _check_version()
     _sweep()
-    scratch, errors = tempfile.mkdtemp(prefix=PREFIX), []
+    scratch, lock = _scratch()
+    errors = []
     try:
         status = _ansible(playbook, _pipe(scratch, variables), scratch, events, hidden, errors)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _remove(scratch)
+        os.close(lock)
     events = _read(events)
     result = _result(events)
     if result.get("failed", 0) + result.get("unreachable", 0):
@@ -87,15 +94,21 @@ def _ansible(playbook, variables, scratch, events, hidden, errors):
     arguments = ["-i", "localhost,", "-c", "local", "-e", "@" + variables, os.path.join(PACK, "ansible", playbook)]
     if _noop():
         arguments.insert(0, "--check")
+    # The callback replaces secrets before it cuts. It closes the descriptor before any task runs.
+    secrets = os.memfd_create("secrets")
+    with os.fdopen(os.dup(secrets), "w", encoding="ascii") as file:
+        json.dump(hidden, file)
+    os.lseek(secrets, 0, os.SEEK_SET)
     # -I: neither the working directory nor variables of Python decide what is imported.
     child = subprocess.Popen(
         [sys.executable, "-I", "-B", "-m", "ansible", "playbook"] + arguments,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(scratch, events),
-        pass_fds=[events],
+        env=_environment(scratch, events, secrets),
+        pass_fds=[events, secrets],
     )
+    os.close(secrets)
     try:
         copies = [
             threading.Thread(target=_copy, args=(source, target, hidden, errors), daemon=True)
@@ -113,7 +126,7 @@ def _ansible(playbook, variables, scratch, events, hidden, errors):
             child.wait()
 
 
-def _environment(scratch, events):
+def _environment(scratch, events, secrets):
     """Returns the environment of Ansible: what Bolt sets, except parameters and result, and where its files are."""
     kept = ("PATH", "HOME", "USER", "LANG", "VIRTUAL_ENV", "TRACEPARENT")
     left_out = ("BOLT_PARAM_", "BOLT_CONFIG", "BOLT_RESULT")
@@ -128,6 +141,7 @@ def _environment(scratch, events):
         "ANSIBLE_ASYNC_DIR": os.path.join(scratch, "async"),
         "TMPDIR": scratch,
         "PLAYBOOK_EVENTS": str(events),
+        "PLAYBOOK_SECRETS": str(secrets),
     }
 
 
@@ -139,7 +153,10 @@ def _check_version():
     try:
         version = importlib.metadata.version("ansible-core")
     except importlib.metadata.PackageNotFoundError:
-        message = "ansible-core is not in the pack's environment: requirements.txt must name it"
+        message = (
+            "ansible-core is not in the pack's environment: requirements.txt must name it, and the site installs it from its "
+            "index or wheels ([python] in agent.toml); bolt pack test takes --index URL or --wheels DIR"
+        )
         raise Stop(UNAVAILABLE, message) from None
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
         message = "ansible-core %s evaluates values as templates: requirements.txt must name 2.19 or later"
@@ -212,14 +229,20 @@ def _redact(value, hidden):
 
 def _copy(source, target, hidden, errors):
     """Copies lines without secrets, cut at the limit, and collects errors of Ansible itself."""
-    while line := source.readline(LINE_LIMIT):
-        rest = line
+    longest = max([len(form.encode("utf-8", "backslashreplace")) for form in hidden], default=0)
+    while line := source.readline(LINE_LIMIT + longest):
+        rest, cut = line, False
         while rest and not rest.endswith(b"\n"):
             rest = source.readline(LINE_LIMIT)
-        text = line.decode("utf-8", "backslashreplace")
+            cut = cut or bool(rest.rstrip(b"\n"))
+        text = _redact(line.decode("utf-8", "backslashreplace").rstrip("\n"), hidden)
+        if cut and longest:
+            # The end may be the beginning of a secret; a character that was cut is up to 12 here.
+            text = text[: -(longest + 12)]
+        text = text[:LINE_LIMIT]
         if text.startswith("[ERROR]: ") and len(errors) < 10:
             errors.append(text[len("[ERROR]: ") :].strip()[:500])
-        target.write(_redact(text if text.endswith("\n") else text + "\n", hidden))
+        target.write(text + "\n")
         target.flush()
 
 
@@ -256,14 +279,35 @@ def _result(events):
 
 
 def _write(result):
-    """Writes the result; if it is too large, without tasks from the middle."""
+    """Writes the result; if it is too large, without the largest values of `data` and without tasks from the middle."""
+    whole, result = result, _within(result, DATA_LIMIT)
     text = json.dumps(result)
     while len(text) > RESULT_LIMIT and len(result["tasks"]) > 2:
         tasks, third = result["tasks"], len(result["tasks"]) // 3
         result = dict(result, truncated=True, tasks=tasks[:third] + tasks[-third:])
         text = json.dumps(result)
+    if len(text) > RESULT_LIMIT:
+        text = json.dumps(_within(dict(result, data=whole["data"]), 0))
     with open(os.environ["BOLT_RESULT"], "w", encoding="ascii") as file:
         file.write(text)
+
+
+def _within(result, limit):
+    """Returns the result without the largest values of `data` that are above the limit together, and with their names."""
+    data = dict(result.get("data", {}))
+    sizes = {name: len(json.dumps({name: value})) for name, value in data.items()}
+    total, left_out = sum(sizes.values()), []
+    for name in sorted(sizes, key=sizes.get, reverse=True):
+        if total <= limit:
+            break
+        del data[name]
+        total -= sizes[name]
+        left_out.append(name)
+    if not left_out:
+        return result
+    said = "set_stats gave %d bytes, too many for a result; left out: %s"
+    names = ", ".join(name[:100] for name in left_out[:NAMES_LIMIT]) + (", …" if len(left_out) > NAMES_LIMIT else "")
+    return dict(result, truncated=True, data=data, data_left_out=said % (sum(sizes.values()), names))
 
 
 def _remove(directory):
@@ -275,14 +319,37 @@ def _remove(directory):
         time.sleep(0.1)
 
 
+def _scratch():
+    """Makes the directory of this execution; returns it with a lock on it, which ends with this process."""
+    for _ in range(100):
+        path = tempfile.mkdtemp(prefix=PREFIX)
+        with contextlib.suppress(FileNotFoundError):
+            lock = _open(path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Another start may have removed it before the lock.
+            if os.path.isdir(path) and os.path.samestat(os.stat(path), os.fstat(lock)):
+                return path, lock
+            os.close(lock)
+    raise Stop(UNAVAILABLE, "no directory for temporary files in %s" % tempfile.gettempdir())
+
+
 def _sweep():
-    """Removes directories of executions of this account that were killed before they could."""
+    """Removes directories of executions of this account that were killed before they could: nothing holds their lock."""
     for entry in os.scandir(tempfile.gettempdir()):
+        if not entry.name.startswith(PREFIX):
+            continue
         with contextlib.suppress(OSError):
-            about = entry.stat(follow_symlinks=False)
-            ours = entry.name.startswith(PREFIX) and about.st_uid == os.geteuid()
-            if ours and about.st_mtime < time.time() - LONGEST:
-                shutil.rmtree(entry.path, ignore_errors=True)
+            lock = _open(entry.path)
+            try:
+                if os.fstat(lock).st_uid == os.geteuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(entry.path, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _open(directory):
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 def _terminated(_signal, _frame):

@@ -9,7 +9,8 @@ DOCUMENTATION = """
 name: bolt
 type: stdout
 short_description: results of tasks for Bolt
-description: Prints a line for each task, and writes JSON to the descriptor that the variable PLAYBOOK_EVENTS names.
+description: Prints a line for each task, and writes JSON to the descriptor that PLAYBOOK_EVENTS names, without the texts that
+  are in the descriptor that PLAYBOOK_SECRETS names.
 """
 
 MAX_MESSAGE = 500  # Characters of a message in the result.
@@ -26,6 +27,8 @@ class CallbackModule(CallbackBase):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self._events = int(os.environ.pop("PLAYBOOK_EVENTS"))
+        with open(int(os.environ.pop("PLAYBOOK_SECRETS")), encoding="ascii") as secrets:
+            self._secrets = json.load(secrets)
         self._tasks = 0
         self._item = ""  # message of the first item that failed in the current loop
 
@@ -62,7 +65,7 @@ class CallbackModule(CallbackBase):
         for one in result.result.get("results") or [result.result]:
             text = self._get_diff(one["diff"]).strip() if one.get("diff") else ""
             if text:
-                self._display.display(text[:MAX_SHOWN])
+                self._display.display(self._cut(text, MAX_SHOWN))
 
     def v2_playbook_on_stats(self, stats):
         counts = [sum(getattr(stats, name).values()) for name in COUNTS]
@@ -70,18 +73,25 @@ class CallbackModule(CallbackBase):
 
     def _report(self, result, status, message=""):
         self._handle_warnings(result.result)
-        name = result.task.get_name()
-        self._display.display("%s: %s%s" % (status, name, ": " + message[:MAX_SHOWN] if message else ""))
+        name = self._cut(result.task.get_name(), MAX_MESSAGE)
+        shown = ": " + self._cut(message, MAX_SHOWN) if message else ""
+        self._display.display("%s: %s%s" % (status, name, shown))
         self._tasks += 1
         if self._tasks <= MAX_TASKS or status in ("failed", "unreachable"):
-            self._write(task=name[:MAX_MESSAGE], status=status, message=message[:MAX_MESSAGE])
+            self._write(task=name, status=status, message=self._cut(message, MAX_MESSAGE))
 
     def _debug(self, result):
         """Prints the message of ansible.builtin.debug."""
         if result.result.get("_ansible_verbose_always"):
             message = result.result.get("msg")
             text = message if isinstance(message, str) else self._dump_results(result.result, indent=2)
-            self._display.display(text[:MAX_SHOWN])
+            self._display.display(self._cut(text, MAX_SHOWN))
+
+    def _cut(self, text, limit):
+        """Cuts a text after its secrets were replaced, so that no half of one is left."""
+        for secret in self._secrets:
+            text = text.replace(secret, "********")
+        return text[:limit]
 
     def _write(self, **event):
         os.write(self._events, (json.dumps(event, default=str) + "\n").encode())
