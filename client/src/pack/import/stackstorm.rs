@@ -21,6 +21,7 @@ mod defaults;
 mod draft;
 mod head;
 mod jinja;
+mod places;
 mod python;
 mod requirements;
 mod runner;

@@ -6,6 +6,7 @@ mod mutated;
 mod puppet;
 mod rundeck;
 mod ssm;
+mod stackstorm;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,6 +80,7 @@ fn every_action_has_a_verdict_and_the_pack_builds() {
             "cmd_single",
             "cmd_value",
             "cmd_words",
+            "sh_env",
         ]
     );
     assert_eq!(verdicts[&Verdict::RarelyUseful], ["py_client"]);
@@ -115,6 +117,7 @@ fn reasons_name_file_line_and_remedy() {
         ("http", "the runner http-request is not imported"),
         ("cmd_value", "callers could replace the whole command; it is fixed now"),
         ("cmd_value", "they are quoted variables of a script now"),
+        ("sh_env", "the variable \"LD_PRELOAD\" is not set"),
         ("cmd_program", "tool, or options that run one; it is immutable now"),
     ] {
         assert!(why(name).contains(words), "{name}: {}", why(name));

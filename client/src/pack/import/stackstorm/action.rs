@@ -71,7 +71,7 @@ pub(super) fn convert(
     let run = match kind {
         Kind::Python => python::convert(around, &mut draft, requirements),
         Kind::Script => script::convert(around, &mut draft),
-        Kind::Command => command::convert(&mut draft),
+        Kind::Command => command::convert(around, &mut draft),
         Kind::Workflow | Kind::Other(_) => None,
     };
     Ok(Some(draft.finish(&runner_type, run)))

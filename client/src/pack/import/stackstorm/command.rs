@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::defaults::{ask_caller, template_message};
-use super::draft::{Draft, Run};
-use super::jinja::filters::quoted;
+use super::draft::{Draft, Run, Surroundings};
 use super::jinja::names::{Kind, Names};
 use super::jinja::shell::rewrite;
-use super::jinja::{self, Piece};
+use super::jinja::{self, Base, Piece, Refused};
+use super::places;
 use super::schema::is_template;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
@@ -17,7 +17,7 @@ use crate::pack::import::report::Effect;
 const PLACE: [&str; 2] = ["parameters", "cmd"];
 
 /// Plans a command; `None` after a blocking finding.
-pub(super) fn convert(draft: &mut Draft<'_>) -> Option<Run> {
+pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
     let Some((command, immutable)) = draft.settings.command.clone().filter(|(command, _)| !command.trim().is_empty())
     else {
         let message = "callers would give the whole command; write an action for each command that is needed";
@@ -28,24 +28,21 @@ pub(super) fn convert(draft: &mut Draft<'_>) -> Option<Run> {
         let message = "callers could replace the whole command; it is fixed now";
         draft.sink.add("command_fixed", Effect::Safer, &PLACE, message);
     }
-    if let Some(secret) = draft.secret_parameter().filter(|_| is_template(&command)) {
+    let templates = is_template(&command) || places::hold_templates(draft);
+    if let Some(secret) = draft.secret_parameter().filter(|_| templates) {
         let message =
             format!("the command takes the secret {secret} as text; write a script that reads it from standard input");
         draft.block("secret_argument", &["parameters", &secret], message);
         return None;
     }
+    let names = if templates { names(around, draft) } else { Names::default() };
     let script = match is_template(&command) {
-        true => from_template(draft, &command)?,
+        true => from_template(draft, &names, &command)?,
         false => format!("{}\n", command.trim_end()),
     };
-    let settings = &draft.settings;
     let mut head = format!("#!/bin/bash\n# Imported from StackStorm: the command of {}\n", draft.path);
-    for (name, value) in &settings.env {
-        head += &format!("export {name}={}\n", quoted(value));
-    }
-    if let Some(directory) = &settings.cwd {
-        head += &format!("cd -- {} || exit\n", quoted(directory));
-    } else if settings.cwd_by_caller {
+    head += &places::lines(draft, &names)?;
+    if draft.settings.cwd_by_caller {
         let schema = json!({"type": "string", "pattern": "^/", "description": "Working directory of the command."});
         draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
         head += "[ -z \"$BOLT_PARAM_CWD\" ] || cd -- \"$BOLT_PARAM_CWD\" || exit\n";
@@ -63,10 +60,17 @@ pub(super) fn convert(draft: &mut Draft<'_>) -> Option<Run> {
     })
 }
 
-fn from_template(draft: &mut Draft<'_>, command: &str) -> Option<String> {
-    let names = names(draft);
+fn from_template(draft: &mut Draft<'_>, names: &Names, command: &str) -> Option<String> {
     let pieces = jinja::parse(command);
-    let rewritten = match pieces.and_then(|pieces| rewrite(&pieces, &names)) {
+    if let Some(secret) = pieces.as_ref().ok().and_then(|pieces| names.secret_in(pieces)) {
+        let message = format!(
+            "the command takes the secret config_context.{secret} as text, which /proc shows to every account of the instance; \
+             write a script that reads it from bolt_config on standard input"
+        );
+        draft.block("secret_argument", &PLACE, message);
+        return None;
+    }
+    let rewritten = match pieces.and_then(|pieces| rewrite(&pieces, names)) {
         Ok(rewritten) => rewritten,
         Err(refused) => {
             let message = format!("its Jinja is not imported: {refused}; write a script that reads BOLT_PARAM_*");
@@ -91,6 +95,12 @@ fn from_template(draft: &mut Draft<'_>, command: &str) -> Option<String> {
             format!("{name} is split at blanks into words, without quotes and patterns: callers choose options");
         draft.sink.add("split_words", Effect::Safer, &["parameters", name], message);
     }
+    for name in &rewritten.items {
+        let message = format!(
+            "each item of {name} is one word, whatever is in it: not split again, no pattern, and no option, which begins with '-'"
+        );
+        draft.sink.add("split_words", Effect::Safer, &PLACE, message);
+    }
     for name in &rewritten.replaced {
         if let Some(bolt) = bolt_name(draft, name) {
             draft.parameters.remove(&bolt);
@@ -103,15 +113,15 @@ fn from_template(draft: &mut Draft<'_>, command: &str) -> Option<String> {
 }
 
 /// Returns what templates may name. Defaults that cannot be computed are dropped, and the caller gives those values.
-fn names(draft: &mut Draft<'_>) -> Names {
-    let mut names = Names::default();
+fn names(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Names {
+    let mut names = Names { config: around.config.values(), ..Names::default() };
     for (bolt, template) in std::mem::take(&mut draft.templates) {
         let source = draft.source_names[&bolt].clone();
-        let known = |pieces: &Vec<Piece>| pieces.iter().all(|piece| is_known(draft, piece));
-        let parsed = jinja::parse(&template).and_then(|pieces| match known(&pieces) {
-            true => Ok(pieces),
-            false => Err(jinja::Refused::new("it refers to what is no parameter")),
-        });
+        let parsed =
+            jinja::parse(&template).and_then(|pieces| match pieces.iter().find_map(|one| unknown(draft, one)) {
+                None => Ok(pieces),
+                Some(refused) => Err(refused),
+            });
         match parsed {
             Ok(pieces) => drop(names.computed.insert(source, pieces)),
             Err(refused) => {
@@ -125,34 +135,29 @@ fn names(draft: &mut Draft<'_>) -> Names {
         let given = schema.get("required") == Some(&Value::Bool(true))
             || schema.get("default").is_some_and(|default| default.as_str().is_none_or(|text| !text.trim().is_empty()));
         let source = draft.source_names[bolt].clone();
-        names.parameters.insert(source, (bolt.clone(), kind(schema), given));
+        names.parameters.insert(source, (bolt.clone(), Kind::of(schema), given));
     }
     names
 }
 
-fn is_known(draft: &Draft<'_>, piece: &Piece) -> bool {
-    let name = |name: &String| draft.source_names.values().any(|known| known == name);
+/// Returns the first name in a default that a command cannot know.
+fn unknown(draft: &Draft<'_>, piece: &Piece) -> Option<Refused> {
+    let name = |name: &String| match draft.source_names.values().any(|known| known == name) {
+        true => None,
+        false => Some(Refused::new(format!("{name} is no parameter"))),
+    };
     match piece {
-        Piece::Text(_) => true,
+        Piece::Text(_) => None,
         Piece::Value(value) => match &value.base {
-            jinja::Base::Name(given) => name(given),
-            jinja::Base::Config(_) => true,
-            jinja::Base::Context | jinja::Base::Server(_) => false,
+            Base::Name(given) => name(given),
+            Base::Config(_) => None,
+            Base::Context => Some(Refused::context()),
+            Base::Server(path) => Some(Refused::datastore(path)),
         },
-        Piece::If(branches) => branches.iter().all(|branch| {
-            branch.condition.as_ref().is_none_or(|condition| name(&condition.name))
-                && branch.body.iter().all(|piece| is_known(draft, piece))
+        Piece::If(branches) => branches.iter().find_map(|branch| {
+            let condition = branch.condition.as_ref().and_then(|condition| name(&condition.name));
+            condition.or_else(|| branch.body.iter().find_map(|piece| unknown(draft, piece)))
         }),
-    }
-}
-
-fn kind(schema: &Map<String, Value>) -> Kind {
-    match schema.get("type").and_then(Value::as_str) {
-        Some("string") => Kind::Text,
-        Some("integer" | "number") => Kind::Number,
-        Some("boolean") => Kind::Boolean,
-        Some("array") => Kind::List,
-        _ => Kind::Other,
     }
 }
 

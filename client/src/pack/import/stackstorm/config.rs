@@ -6,7 +6,8 @@ use packs_schema::base::name::ParamName;
 use packs_schema::pack::contents::CONFIG_SCHEMA_FILE;
 use serde_json::{Map, Value, json};
 
-use super::schema::clean;
+use super::jinja::names::{ConfigValue, Kind};
+use super::schema::{clean, holds_secret};
 use crate::pack::import::documents::read_yaml;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::{Effect, ImportFinding};
@@ -86,9 +87,14 @@ impl Config {
         self.properties.insert(bolt, Value::Object(schema));
     }
 
-    /// True if the configuration has this value, by the name in the source.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.properties.contains_key(name) || self.renamed.values().any(|source| source == name)
+    /// Returns the values that templates may name, by the name in the source.
+    pub(super) fn values(&self) -> BTreeMap<String, ConfigValue> {
+        let of = |(bolt, schema): (&String, &Value)| {
+            let source = self.renamed.get(bolt).unwrap_or(bolt).clone();
+            let kind = schema.as_object().map_or(Kind::Other, Kind::of);
+            (source, ConfigValue { bolt: bolt.clone(), kind, secret: holds_secret(schema) })
+        };
+        self.properties.iter().map(of).collect()
     }
 
     /// Returns the file to write, if there is any configuration.

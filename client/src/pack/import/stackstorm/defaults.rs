@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::draft::{Draft, Surroundings};
-use super::jinja::{self, Base, Piece};
+use super::jinja::{self, Base, Piece, ValueOf};
+use super::schema::holds_secret;
 use crate::pack::import::report::Effect;
 
 /// Returns the defaults that the runner computes, as lists of pieces. A template that cannot be computed is dropped, and the
@@ -50,7 +51,48 @@ pub(super) fn ask_caller(draft: &mut Draft<'_>, bolt: &str, source: &str) {
     }
 }
 
+/// Returns the pieces of a template whose text other programs may read, so that no secret may be in it.
+pub(super) fn computed_pieces(
+    around: &Surroundings<'_>,
+    draft: &Draft<'_>,
+    template: &str,
+) -> Result<Value, jinja::Refused> {
+    if let Some(secret) = secret_in(around, draft, template) {
+        return Err(jinja::Refused::new(format!("the secret {secret}")));
+    }
+    computable(around, draft, template)?.ok_or_else(jinja::Refused::context)
+}
+
+/// Returns the first secret in a template, also by way of the defaults of other parameters.
+pub(super) fn secret_in(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> Option<String> {
+    let config = around.config.values();
+    let (mut waiting, mut seen) = (vec![template.to_owned()], Vec::new());
+    while let Some(template) = waiting.pop() {
+        for piece in jinja::parse(&template).unwrap_or_default() {
+            match piece {
+                Piece::Value(ValueOf { base: Base::Config(path), .. }) => {
+                    if config.get(&path[0]).is_some_and(|value| value.secret) {
+                        return Some(format!("config_context.{}", path.join(".")));
+                    }
+                }
+                Piece::Value(ValueOf { base: Base::Name(name), .. }) if !seen.contains(&name) => {
+                    let known = draft.source_names.iter().find(|(_, source)| **source == name).map(|(bolt, _)| bolt);
+                    let schema = known.and_then(|bolt| draft.parameters.get(bolt));
+                    if schema.is_some_and(|schema| holds_secret(&Value::Object(schema.clone()))) {
+                        return Some(name);
+                    }
+                    waiting.extend(known.and_then(|bolt| draft.templates.get(bolt)).cloned());
+                    seen.push(name);
+                }
+                Piece::Value(_) | Piece::Text(_) | Piece::If(_) => {}
+            }
+        }
+    }
+    None
+}
+
 fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> Result<Option<Value>, jinja::Refused> {
+    let config = around.config.values();
     let mut pieces = Vec::new();
     for piece in jinja::parse(template)? {
         match piece {
@@ -58,7 +100,7 @@ fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> R
             Piece::Value(value) => match value.base {
                 Base::Context => return Ok(None),
                 _ if !value.filters.is_empty() => return Err(jinja::Refused::new("a filter in a default")),
-                Base::Config(path) if around.config.has(&path[0]) => pieces.push(json!({"config": path})),
+                Base::Config(path) if config.contains_key(&path[0]) => pieces.push(json!({"config": path})),
                 Base::Name(name) => {
                     let known = draft.source_names.iter().find(|(_, source)| **source == name).map(|(bolt, _)| bolt);
                     let known = known.ok_or_else(|| jinja::Refused::new(format!("{name} is no parameter")))?;
@@ -67,7 +109,7 @@ fn computable(around: &Surroundings<'_>, draft: &Draft<'_>, template: &str) -> R
                 Base::Config(path) => {
                     return Err(jinja::Refused::new(format!("{} is not in config.schema.yaml", path.join("."))));
                 }
-                Base::Server(path) => return Err(jinja::Refused::new(format!("{path} is in StackStorm's datastore"))),
+                Base::Server(path) => return Err(jinja::Refused::datastore(&path)),
             },
             Piece::If(_) => return Err(jinja::Refused::new("a condition in a default")),
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::runner::Settings;
-use super::schema::clean;
+use super::schema::{clean, holds_secret};
 use crate::pack::import::converted::{ActionText, Converted};
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::plan::PlannedFile;
@@ -95,11 +95,8 @@ impl Draft<'_> {
 
     /// Returns a parameter with a secret.
     pub(super) fn secret_parameter(&self) -> Option<String> {
-        let secret = |schema: &Value| schema.to_string().contains("\"secret\":true");
-        self.parameters
-            .iter()
-            .find(|(_, schema)| secret(&Value::Object((*schema).clone())))
-            .map(|(name, _)| name.clone())
+        let secret = |schema: &Map<String, Value>| holds_secret(&Value::Object(schema.clone()));
+        self.parameters.iter().find(|(_, schema)| secret(schema)).map(|(name, _)| name.clone())
     }
 
     /// Reports that the action cannot run.

@@ -44,6 +44,19 @@ pub(super) struct ValueOf {
     pub(super) filters: Vec<Filter>,
 }
 
+impl ValueOf {
+    /// Returns the filter that puts blanks into a value: where nothing quotes it, its author means several words.
+    pub(super) fn makes_words(&self) -> Option<&Filter> {
+        let put = |filter: &&Filter| match (filter.name.as_str(), &filter.arguments[..]) {
+            ("join", [Literal::Text(text)]) | ("replace", [_, Literal::Text(text)]) => {
+                text.contains(char::is_whitespace)
+            }
+            _ => false,
+        };
+        self.filters.iter().find(put)
+    }
+}
+
 /// Source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Base {
@@ -80,6 +93,18 @@ pub(super) struct Refused(String);
 impl Refused {
     pub(super) fn new(what: impl Into<String>) -> Refused {
         Refused(packs_schema::base::strict::shorten(&what.into(), 120))
+    }
+}
+
+impl Refused {
+    /// A value of StackStorm's datastore, which scripts and Python actions reach through its server.
+    pub(super) fn datastore(path: &str) -> Refused {
+        Refused::new(format!("{path} is in StackStorm's datastore, which Bolt does not have"))
+    }
+
+    /// StackStorm's context of the call.
+    pub(super) fn context() -> Refused {
+        Refused::new("action_context is StackStorm's own, which Bolt does not have")
     }
 }
 
@@ -139,7 +164,7 @@ impl<'a> Parser<'a> {
                         "raw" => {
                             let end =
                                 self.rest.find("{% endraw %}").ok_or_else(|| Refused::new("raw without endraw"))?;
-                            pieces.push(Piece::Text(self.rest[..end].to_owned()));
+                            push_text(&self.rest[..end], &mut pieces);
                             self.rest = &self.rest[end + "{% endraw %}".len()..];
                         }
                         "if" => pieces.push(self.condition(statement, depth)?),
@@ -153,9 +178,7 @@ impl<'a> Parser<'a> {
 
     fn text(&mut self, text: &str, pieces: &mut Vec<Piece>) {
         let text = if std::mem::take(&mut self.trim_next) { text.trim_start() } else { text };
-        if !text.is_empty() {
-            pieces.push(Piece::Text(text.to_owned()));
-        }
+        push_text(text, pieces);
     }
 
     fn until(&mut self, close: &str) -> Outcome<&'a str> {
@@ -184,6 +207,15 @@ impl<'a> Parser<'a> {
                 condition = Some(self::condition(next.trim())?);
             }
         }
+    }
+}
+
+/// Adds text. What a comment or `raw` cuts in two is one text, as the shell reads it: `$` and `(`.
+fn push_text(text: &str, pieces: &mut Vec<Piece>) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(before)) => before.push_str(text),
+        _ => pieces.push(Piece::Text(text.to_owned())),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
+use super::places;
 use super::requirements::Requirements;
 use crate::pack::import::clients;
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
@@ -46,22 +47,19 @@ pub(super) fn convert(
         }
         Some(facts) => check(facts, &path, draft, requirements)?,
     }
-    let templates = register_templates(around, draft);
-    let settings = &draft.settings;
-    let registered = json!({
-        "file": path,
-        "names": draft.source_names,
-        "templates": templates,
-        "env": settings.env,
-        "log_level": settings.log_level,
-    });
+    let mut registered = Map::new();
+    places::register(around, draft, &mut registered)?;
+    registered.insert("templates".to_owned(), Value::Object(register_templates(around, draft)));
+    registered.insert("file".to_owned(), json!(path));
+    registered.insert("names".to_owned(), json!(draft.source_names));
+    registered.insert("log_level".to_owned(), json!(draft.settings.log_level));
     Some(Run {
         runner_type: "python-script",
         entry_point: "bolt_st2/run_python.py".to_owned(),
         arguments: false,
         memory: "512MiB",
         files: BTreeMap::new(),
-        registered: Some(registered),
+        registered: Some(Value::Object(registered)),
     })
 }
 

@@ -47,9 +47,13 @@ pub(super) struct Settings {
     pub(super) timeout_seconds: u64,
     pub(super) sudo: bool,
     pub(super) cwd: Option<String>,
+    /// The working directory, if it holds Jinja.
+    pub(super) cwd_template: Option<String>,
     /// Callers may choose the working directory.
     pub(super) cwd_by_caller: bool,
     pub(super) env: BTreeMap<String, String>,
+    /// Variables whose value holds Jinja.
+    pub(super) env_templates: BTreeMap<String, String>,
     pub(super) kwarg_op: String,
     pub(super) log_level: String,
     /// The command, and true if callers cannot replace it.
@@ -80,7 +84,6 @@ fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>)
     let default = schema.get("default").unwrap_or(&Value::Null);
     let immutable = schema.get("immutable").and_then(Value::as_bool).unwrap_or(false);
     let place = ["parameters", name];
-    let templated = default.as_str().is_some_and(is_template);
     match name {
         "timeout" => {
             let number = default.as_f64().or_else(|| default.as_str().and_then(|text| text.parse().ok()));
@@ -103,17 +106,30 @@ fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>)
                 sink.add("runs_as_root", Effect::Note, &place, message);
             }
         }
-        "cwd" | "dir" => match default.as_str().filter(|_| !templated) {
+        "cwd" | "dir" => match default.as_str() {
+            Some(template) if is_template(template) => settings.cwd_template = Some(template.to_owned()),
             Some(directory) => settings.cwd = Some(directory.to_owned()),
             None => settings.cwd_by_caller = name == "cwd" && !immutable,
         },
         "env" => {
-            let entries = default.as_object().into_iter().flatten();
-            let literal = |(name, value): (&String, &Value)| {
+            if !default.is_null() && !default.is_object() {
+                let message = "env is no map of names and values; write one, or set the variables in the script";
+                sink.add("template_env", Effect::Blocks, &place, message);
+            }
+            for (name, value) in default.as_object().into_iter().flatten() {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                (!is_template(&text) && is_variable(name)).then(|| (name.clone(), text))
-            };
-            settings.env = entries.filter_map(literal).collect();
+                if !is_variable(name) {
+                    let message = format!(
+                        "the variable {name:?} is not set: it changes how programs are loaded, or is no name of one; set it in \
+                         the script if it is needed"
+                    );
+                    sink.add("env_dropped", Effect::Safer, &place, message);
+                } else if is_template(&text) {
+                    settings.env_templates.insert(name.clone(), text);
+                } else {
+                    settings.env.insert(name.clone(), text);
+                }
+            }
             if !immutable {
                 sink.add("env_fixed", Effect::Safer, &place, "callers can no longer set variables of the environment");
             }

@@ -65,6 +65,11 @@ pub(super) fn clean(given: &Value, place: &[&str], sink: &mut Sink<'_>) -> (Map<
     (schema, template)
 }
 
+/// True for the schema of a secret, or of a value that holds one.
+pub(super) fn holds_secret(schema: &Value) -> bool {
+    schema.to_string().contains("\"secret\":true")
+}
+
 /// True for text with Jinja in it.
 pub(super) fn is_template(text: &str) -> bool {
     text.contains("{{") || text.contains("{%")

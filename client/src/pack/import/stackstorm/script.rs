@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::defaults::register_templates;
+use super::defaults::{register_templates, secret_in};
 use super::draft::{Draft, Run, Surroundings, entry_path};
+use super::places;
 use crate::pack::import::program;
 use crate::pack::import::source::SourceFile;
 
@@ -21,7 +22,18 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         draft.block("secret_argument", &["parameters", &secret], message);
         return None;
     }
+    let secret = draft.templates.values().find_map(|template| secret_in(around, draft, template));
+    if let Some(secret) = secret {
+        let message = format!(
+            "the script takes the secret {secret} as an argument, which /proc shows to every account of the instance; make the \
+             script read it from bolt_config on standard input"
+        );
+        draft.block("secret_argument", &["parameters"], message);
+        return None;
+    }
     let prepared = program::prepare(&path, &file, around.facts, &["entry_point"], &mut draft.sink)?;
+    let mut registered = Map::new();
+    places::register(around, draft, &mut registered)?;
     let templates = register_templates(around, draft);
     let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
     let mut files = BTreeMap::from([(path.clone(), prepared)]);
@@ -39,16 +51,15 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         return Some(run);
     }
     let settings = &draft.settings;
-    let registered = json!({
+    let rest = json!({
         "file": path,
         "names": draft.source_names,
         "positional": positional,
         "templates": templates,
         "kwarg_op": settings.kwarg_op,
-        "cwd": settings.cwd,
         "cwd_parameter": settings.cwd_by_caller.then_some("cwd"),
-        "env": settings.env,
     });
+    registered.extend(rest.as_object().cloned().unwrap_or_default());
     if settings.cwd_by_caller {
         let schema = json!({"type": "string", "description": "Working directory of the script.", "pattern": "^/"});
         draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
@@ -59,7 +70,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         arguments: false,
         memory: "256MiB",
         files,
-        registered: Some(registered),
+        registered: Some(Value::Object(registered)),
     })
 }
 
@@ -76,6 +87,7 @@ fn passes_alike(draft: &Draft<'_>, positional: usize) -> bool {
         && settings.kwarg_op == "--"
         && settings.env.is_empty()
         && settings.cwd.is_none()
+        && !places::hold_templates(draft)
         && !settings.cwd_by_caller
 }
 

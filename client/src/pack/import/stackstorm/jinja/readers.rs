@@ -73,7 +73,20 @@ pub(super) fn reader(text: &str, scan: &Scan, assigned: bool) -> Option<String> 
     })
 }
 
-/// True if a place after this text is inside `${…}`, where the shell may compute it.
+/// True if a place after this text is inside `${…}`, where the shell may compute it, or if it may be: where quotes, backslashes
+/// or substitutions inside decide which brace ends it.
 pub(super) fn in_expansion(before: &str) -> bool {
-    before.rfind("${").is_some_and(|open| !before[open..].contains('}'))
+    let (mut depth, mut unclear) = (0_usize, false);
+    let mut rest = before;
+    while let Some(c) = rest.chars().next() {
+        let opens = rest.starts_with("${");
+        match c {
+            _ if opens => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '\'' | '"' | '\\' | '`' | '(' => unclear |= depth > 0,
+            _ => {}
+        }
+        rest = &rest[if opens { 2 } else { c.len_utf8() }..];
+    }
+    depth > 0 || unclear
 }

@@ -26,7 +26,12 @@ pub(super) struct Scan {
     stack: Vec<(Context, Command)>,
     context: Option<Context>,
     pub(super) command: Command,
-    escaped: bool,
+    /// The text ends with a backslash that escapes what follows it.
+    pub(super) escaped: bool,
+    /// The text ends with a `$` that belongs to what follows it.
+    pub(super) dollar: bool,
+    /// The single quotes are those of `$'…'`, in which a backslash escapes.
+    pub(super) ansi: bool,
     comment: bool,
     /// True once a variable has named a program.
     pub(super) by_variable: bool,
@@ -115,6 +120,7 @@ impl Scan {
     pub(super) fn text(&mut self, text: &str) {
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
+            self.dollar = false;
             if self.comment {
                 self.comment = c != '\n';
                 continue;
@@ -124,8 +130,13 @@ impl Scan {
                 continue;
             }
             let next = chars.peek().copied();
+            self.dollar = c == '$' && next.is_none() && self.context() != Context::SingleQuoted;
             match (self.context(), c) {
-                (Context::SingleQuoted, '\'') => self.leave(),
+                (Context::SingleQuoted, '\\') if self.ansi => self.escaped = true,
+                (Context::SingleQuoted, '\'') => {
+                    self.ansi = false;
+                    self.leave();
+                }
                 (Context::SingleQuoted, c) => self.push(c),
                 (_, '\\') => {
                     self.escaped = true;
@@ -134,6 +145,12 @@ impl Scan {
                 (Context::DoubleQuoted, '"') => self.leave(),
                 (Context::Backtick, '`') => self.leave_substitution(),
                 (_, '`') => self.enter(Context::Backtick),
+                (Context::Plain, '$') if next == Some('\'') => {
+                    chars.next();
+                    self.command.in_word = true;
+                    self.enter(Context::SingleQuoted);
+                    self.ansi = true;
+                }
                 (_, '$') if next == Some('(') => {
                     chars.next();
                     self.command.in_word = true;

@@ -90,6 +90,8 @@ pub(in crate::pack::import::stackstorm) struct Rewritten {
     pub(in crate::pack::import::stackstorm) fixed: Vec<String>,
     /// Parameters whose value is split into words: callers choose options.
     pub(in crate::pack::import::stackstorm) split: Vec<String>,
+    /// Lists of which each item is one word.
+    pub(in crate::pack::import::stackstorm) items: Vec<String>,
     /// Computed parameters that the script replaces, so that callers no longer give them.
     pub(in crate::pack::import::stackstorm) replaced: Vec<String>,
 }
@@ -116,6 +118,17 @@ pub(in crate::pack::import::stackstorm) fn rewrite(pieces: &[Piece], names: &Nam
                 if in_expansion(&text_of_author) {
                     return Err(Refused::new("a value inside ${…}, which the shell may compute"));
                 }
+                // The backslash or `$` would take the quote that belongs to the value.
+                if scan.escaped || scan.dollar || scan.ansi {
+                    let before = if scan.ansi {
+                        "$'"
+                    } else if scan.dollar {
+                        "$"
+                    } else {
+                        "\\"
+                    };
+                    return Err(Refused::new(format!("a value after {before}, which changes how the shell reads it")));
+                }
                 text_of_author.push('\u{1}');
                 let whole = scan.at_word_start() && ends_word(pieces.get(index + 1));
                 writer.place(piece, &mut scan, whole)?;
@@ -135,6 +148,13 @@ pub(in crate::pack::import::stackstorm) fn rewrite(pieces: &[Piece], names: &Nam
     let preamble = writer.words.preamble();
     done.script = format!("{preamble}{}\n", writer.out.trim_end());
     Ok(done)
+}
+
+/// Returns lines that compute what a template needs, and one word of bash that is its text.
+pub(in crate::pack::import::stackstorm) fn text(pieces: &[Piece], names: &Names) -> Outcome<(String, String)> {
+    let mut words = Words::new(names);
+    let word = words.text(pieces)?;
+    Ok((words.preamble(), word))
 }
 
 fn ends_word(next: Option<&Piece>) -> bool {
@@ -166,6 +186,9 @@ impl Writer<'_> {
             (_, Context::Backtick) => return Err(Refused::new("a value inside backquotes")),
             (Piece::If(branches), Context::Plain) if whole => self.words.condition(branches)?,
             (Piece::If(_), _) => return Err(Refused::new("a condition inside a word")),
+            (Piece::Value(value), Context::Plain) if value.makes_words().is_some() => {
+                self.items(value, whole && program.is_some() && !scan.command.redirected)?
+            }
             (Piece::Value(value), Context::Plain) if whole && program.is_some() => {
                 self.whole_word(value, program.as_deref())?
             }
@@ -229,6 +252,16 @@ impl Writer<'_> {
         }
         self.done.fixed.push(name.clone());
         Ok(())
+    }
+
+    /// Writes the items of a list, each as one word; `whole` is true at a place of words of their own.
+    fn items(&mut self, value: &ValueOf, whole: bool) -> Outcome<String> {
+        if let (true, Some(name)) = (whole, self.words.joined_list(value)) {
+            self.done.items.push(name);
+            return self.words.items(value);
+        }
+        let name = value.makes_words().map(|filter| filter.name.clone()).unwrap_or_default();
+        Err(Refused::new(format!("the filter {name} with blanks, which makes several words outside quotes")))
     }
 
     /// Writes a value that is a word of its own: absent if it is empty, and several words if its name says so.

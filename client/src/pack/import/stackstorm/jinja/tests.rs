@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::names::{Kind, Names};
+use super::names::{ConfigValue, Kind, Names};
 use super::shell::rewrite;
 use super::*;
 
@@ -16,7 +16,14 @@ fn names() -> Names {
         of("list", Kind::List, true),
         of("args", Kind::Text, false),
     ];
-    Names { parameters: parameters.into_iter().collect(), ..Names::default() }
+    let value = |name: &str, kind, secret| (name.to_owned(), ConfigValue { bolt: name.to_owned(), kind, secret });
+    let config = [
+        value("place", Kind::Text, false),
+        value("hosts", Kind::List, false),
+        value("on", Kind::Boolean, false),
+        value("key", Kind::Text, true),
+    ];
+    Names { parameters: parameters.into_iter().collect(), config: config.into_iter().collect(), ..Names::default() }
 }
 
 fn last_line(template: &str) -> String {
@@ -48,6 +55,17 @@ fn values_become_quoted_variables_of_their_place() {
         ("echo '{% raw %}{{x}}{% endraw %}'", "echo '{{x}}'"),
         ("sudo service {{text}} restart", r#"sudo service "${BOLT_PARAM_TEXT}" restart"#),
         ("echo {{ config_context.place }}", r#"echo "${BOLT_CONFIG_PLACE}""#),
+        ("ls {{ list | join(' ') }} end", r#"ls "${words1[@]}" end"#),
+        ("for x in {{ list | join('\n') }}; do echo; done", r#"for x in "${words1[@]}"; do echo; done"#),
+        ("ls {{ config_context.hosts | join(' ') }}", r#"ls "${words1[@]}""#),
+        ("echo \"{{ list | join(' ') }}\"", r#"echo "${value1}""#),
+        ("echo {{ list | join(':') }}", r#"echo "${value1}""#),
+        ("echo '\\{{text}}'", r#"echo '\'"${BOLT_PARAM_TEXT}"''"#),
+        ("echo \\\\{{text}}", r#"echo \\"${BOLT_PARAM_TEXT}""#),
+        ("grep 'x$' {{text}}", r#"grep 'x$' "${BOLT_PARAM_TEXT}""#),
+        ("IFS=$'\\n'; echo {{text}}", r#"IFS=$'\n'; echo "${BOLT_PARAM_TEXT}""#),
+        ("echo ${HOME} {{text}}", r#"echo ${HOME} "${BOLT_PARAM_TEXT}""#),
+        ("echo ${HOME:-${PWD}} {{text}}", r#"echo ${HOME:-${PWD}} "${BOLT_PARAM_TEXT}""#),
     ] {
         assert_eq!(last_line(template), wanted, "{template}");
     }
@@ -80,7 +98,20 @@ fn code_is_refused_by_name() {
         ("echo {% if flag %}a | b{% endif %}", "'|' beside a condition"),
         ("echo x{% if flag %}a{% endif %}", "inside a word"),
         ("echo {{ text | regex_replace('a', 'b') }}", "the filter regex_replace"),
-        ("echo {{ st2kv.system.x }}", "datastore"),
+        ("echo {{ st2kv.system.x }}", "st2kv.system.x is in StackStorm's datastore, which Bolt does not have"),
+        ("echo {{ config_context.key }}", "the secret config_context.key"),
+        ("echo {{ config_context.key | default('x') }}", "the secret config_context.key"),
+        ("echo {{ config_context.none }}", "config_context.none, which is not in config.schema.yaml"),
+        ("echo {{ config_context.place.part }}", "a part of a value"),
+        ("echo a{{ list | join(' ') }}", "the filter join with blanks"),
+        ("echo >{{ list | join(' ') }}", "the filter join with blanks"),
+        ("x={{ list | join(' ') }}", "the filter join with blanks"),
+        ("{{ list | join(' ') }}", "list, which names the program"),
+        ("echo {{ list | join(' -x ') }}", "the filter join with blanks"),
+        ("echo {{ list | join(' ') | lower }}", "the filter join with blanks"),
+        ("echo {{ text | replace(',', ' ') }}", "the filter replace with blanks"),
+        ("echo {{ text | join(',') }}", "join of what is no list"),
+        ("echo {% if flag %}{{ list | join(' ') }}{% endif %}", "blanks between words"),
         ("echo {{ action_context.user }}", "action_context"),
         ("echo {{ unknown }}", "unknown, which is no parameter"),
         ("echo {{ text.upper() }}", "the expression"),
@@ -94,6 +125,42 @@ fn code_is_refused_by_name() {
         let refused = parse(template).and_then(|pieces| rewrite(&pieces, &names())).expect_err(template);
         assert!(refused.to_string().contains(words), "{template}: {refused}");
     }
+}
+
+fn refused(cases: &[(&str, &str)]) {
+    for (template, words) in cases {
+        let refused = parse(template).and_then(|pieces| rewrite(&pieces, &names())).expect_err(template);
+        assert!(refused.to_string().contains(words), "{template}: {refused}");
+    }
+}
+
+#[test]
+fn nothing_before_a_value_takes_its_quotes() {
+    refused(&[
+        ("echo \\{{text}}", "a value after \\"),
+        ("echo \"\\{{text}}\"", "a value after \\"),
+        ("echo ${{text}}", "a value after $"),
+        ("echo \"${{text}}\"", "a value after $"),
+        ("echo $'it\\'s {{text}}'", "a value after $'"),
+    ]);
+}
+
+#[test]
+fn a_value_is_never_inside_an_expansion() {
+    refused(&[
+        ("echo ${Y:-'{{text}}'}", "inside ${…}"),
+        ("echo ${Y:-\"}\"{{text}}}", "inside ${…}"),
+        ("echo ${Y:-'}'{{text}}}", "inside ${…}"),
+        ("echo ${a[${i}{{text}}]}", "inside ${…}"),
+    ]);
+}
+
+#[test]
+fn text_that_a_comment_cuts_in_two_is_read_as_one() {
+    refused(&[
+        ("echo \"${# cut #}(eval {{text}})\"", "an operand of eval"),
+        ("echo \"${% raw %}({% endraw %}eval {{text}})\"", "an operand of eval"),
+    ]);
 }
 
 #[test]

@@ -8,6 +8,9 @@ use super::{Base, Branch, Condition, Literal, Outcome, Piece, Refused, ValueOf};
 const NO_OPTION: &str =
     "no_option() {\n    case \"$2\" in\n        -*) echo \"$1 must not begin with '-'\" >&2; exit 64 ;;\n    esac\n}\n";
 
+/// Exits if the site configuration lacks a value.
+const CONFIGURED: &str = "configured() {\n    [ -n \"$2\" ] || { echo \"the site configuration of the pack must set $1\" >&2; exit 64; }\n}\n";
+
 /// Preamble being written.
 pub(super) struct Words<'a> {
     names: &'a Names,
@@ -24,8 +27,9 @@ impl<'a> Words<'a> {
 
     /// Returns the preamble.
     pub(super) fn preamble(self) -> String {
-        let function = if self.lines.contains("no_option ") { NO_OPTION } else { "" };
-        format!("{function}{}", self.lines)
+        let no_option = if self.lines.contains("no_option ") { NO_OPTION } else { "" };
+        let configured = if self.lines.contains("configured ") { CONFIGURED } else { "" };
+        format!("{no_option}{configured}{}", self.lines)
     }
 
     fn fresh(&mut self, prefix: &str) -> String {
@@ -60,12 +64,17 @@ impl<'a> Words<'a> {
         }
         let mut source = match &value.base {
             Base::Name(name) => self.variable(name)?,
-            Base::Config(path) if path.len() == 1 => format!("${{BOLT_CONFIG_{}}}", path[0].to_ascii_uppercase()),
-            Base::Config(path) => return Err(Refused::new(format!("config_context.{}", path.join(".")))),
-            Base::Context => return Err(Refused::new("action_context, StackStorm's own")),
-            Base::Server(path) => return Err(Refused::new(format!("{path}, which is in StackStorm's datastore"))),
+            Base::Config(path) => self.configured(path, value)?,
+            Base::Context => return Err(Refused::context()),
+            Base::Server(path) => return Err(Refused::datastore(path)),
         };
-        let boolean = matches!(&value.base, Base::Name(name) if self.kind(name)? == Kind::Boolean);
+        let kind = self.kind_of(value)?;
+        if matches!(kind, Kind::Text | Kind::Number | Kind::Boolean)
+            && value.filters.iter().any(|one| one.name == "join")
+        {
+            return Err(Refused::new("the filter join of what is no list"));
+        }
+        let boolean = kind == Kind::Boolean;
         if boolean || !value.filters.is_empty() {
             let variable = self.fresh("value");
             self.lines += &format!("{variable}=\"{source}\"\n");
@@ -83,6 +92,28 @@ impl<'a> Words<'a> {
         Ok(source)
     }
 
+    /// Returns the kind of a value, before its filters.
+    fn kind_of(&self, value: &ValueOf) -> Outcome<Kind> {
+        match &value.base {
+            Base::Name(name) => self.kind(name),
+            Base::Config(path) => Ok(self.names.config(path)?.kind),
+            Base::Context | Base::Server(_) => Ok(Kind::Other),
+        }
+    }
+
+    /// Returns the variable of a value of the configuration. Where the site sets none, the script ends, unless the template
+    /// has a default.
+    fn configured(&mut self, path: &[String], value: &ValueOf) -> Outcome<String> {
+        let bolt = &self.names.config(path)?.bolt;
+        let source = format!("${{BOLT_CONFIG_{}}}", bolt.to_ascii_uppercase());
+        let has_default = value.filters.first().is_some_and(|one| matches!(one.name.as_str(), "default" | "d"));
+        let line = format!("configured {bolt} \"{source}\"\n");
+        if !has_default && !self.lines.contains(&line) {
+            self.lines += &line;
+        }
+        Ok(source)
+    }
+
     /// Returns the variable of a parameter; a computed default is computed first.
     fn variable(&mut self, name: &str) -> Outcome<String> {
         let (bolt, ..) = self.parameter(name)?;
@@ -92,17 +123,23 @@ impl<'a> Words<'a> {
                 return Ok(format!("${{{variable}}}"));
             }
             self.guarded.push(variable.clone());
-            let mut text = String::new();
-            for piece in pieces {
-                match piece {
-                    Piece::Text(literal) => text += &quoted(literal),
-                    Piece::Value(value) => text += &format!("\"{}\"", self.expansion(value)?),
-                    Piece::If(_) => return Err(Refused::new(format!("a condition in the default of {name}"))),
-                }
+            if pieces.iter().any(|piece| matches!(piece, Piece::Value(value) if value.makes_words().is_some())) {
+                return Err(Refused::new(format!("blanks between words in the default of {name}")));
             }
+            let text = self.text(pieces)?;
             self.lines += &format!("[ -n \"${{{variable}+set}}\" ] || {variable}={text}\n");
         }
         Ok(format!("${{{variable}}}"))
+    }
+
+    /// Returns one word of bash, the text of a template.
+    pub(super) fn text(&mut self, pieces: &[Piece]) -> Outcome<String> {
+        let word = |piece: &Piece| match piece {
+            Piece::Text(literal) => Ok(quoted(literal)),
+            Piece::Value(value) => Ok(format!("\"{}\"", self.expansion(value)?)),
+            Piece::If(_) => Err(Refused::new("a condition outside the command")),
+        };
+        pieces.iter().map(word).collect()
     }
 
     /// Refuses a value that begins with `-` when the script runs.
@@ -122,13 +159,38 @@ impl<'a> Words<'a> {
     /// Returns a parameter's value split into words: at commas if it is a list, else at blanks.
     pub(super) fn split(&mut self, name: &str, list: bool, guarded: bool) -> Outcome<String> {
         let variable = self.variable(name)?;
+        Ok(self.split_variable(name, &variable, list, guarded))
+    }
+
+    /// Returns the name of the list that a value joins by blanks and does nothing else with.
+    pub(super) fn joined_list(&self, value: &ValueOf) -> Option<String> {
+        let [one] = &value.filters[..] else { return None };
+        let blank = matches!(&one.arguments[..], [Literal::Text(text)] if text.trim().is_empty());
+        let list = matches!(self.kind_of(value), Ok(Kind::List | Kind::Other));
+        let (name, computed) = match &value.base {
+            Base::Name(name) => (name.clone(), self.names.computed.contains_key(name)),
+            Base::Config(path) => (format!("config_context.{}", path.join(".")), false),
+            Base::Context | Base::Server(_) => return None,
+        };
+        (one.name == "join" && blank && list && !computed).then_some(name)
+    }
+
+    /// Returns the items of a list, each as one word.
+    pub(super) fn items(&mut self, value: &ValueOf) -> Outcome<String> {
+        let plain = ValueOf { base: value.base.clone(), filters: Vec::new() };
+        let variable = self.expansion(&plain)?;
+        let name = self.joined_list(value).unwrap_or_default();
+        Ok(self.split_variable(&name, &variable, true, true))
+    }
+
+    fn split_variable(&mut self, name: &str, variable: &str, list: bool, guarded: bool) -> String {
         let array = self.fresh("words");
         let separator = if list { "IFS=," } else { "IFS=$' \\t\\n'" };
         self.lines += &format!("{separator} read -r -d '' -a {array} < <(printf '%s' \"{variable}\") || true\n");
         if guarded {
             self.lines += &format!("for word in \"${{{array}[@]}}\"; do no_option {name} \"$word\"; done\n");
         }
-        Ok(format!("\"${{{array}[@]}}\""))
+        format!("\"${{{array}[@]}}\"")
     }
 
     /// Returns the words of a template as an array.
@@ -163,6 +225,9 @@ impl<'a> Words<'a> {
                             (_, c) => return Err(Refused::new(format!("{c:?} beside a condition"))),
                         }
                     }
+                }
+                Piece::Value(value) if value.makes_words().is_some() && quoted_part.is_none() => {
+                    return Err(Refused::new("blanks between words beside a condition"));
                 }
                 Piece::Value(value) => {
                     // Programs such as rsync split what was quoted once more.

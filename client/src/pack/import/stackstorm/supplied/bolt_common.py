@@ -47,24 +47,52 @@ def at(config, path):
     return config
 
 
-
-
-def parameters(entry, values, config):
-    """Returns all declared parameters by the name in the source; those without a value are none, as in StackStorm."""
-    values = dict(values)
-    for name, pieces in entry.get("templates", {}).items():
-        if values.get(name) is not None:
-            continue
-        parts = []
-        for piece in pieces:
-            if "config" in piece:
-                parts.append(at(config, piece["config"]))
-            elif "parameter" in piece:
-                parts.append(values.get(piece["parameter"]))
-            else:
-                parts.append(piece["text"])
-        if len(parts) == 1:
-            values[name] = parts[0]
+def parts_of(pieces, values, config):
+    """Returns the values of the pieces of a template."""
+    parts = []
+    for piece in pieces:
+        if "config" in piece:
+            parts.append(at(config, piece["config"]))
+        elif "parameter" in piece:
+            parts.append(values.get(piece["parameter"]))
         else:
-            values[name] = "".join("" if part is None else str(part) for part in parts)
+            parts.append(piece["text"])
+    return parts
+
+
+def text_of(parts):
+    return "".join("" if part is None else str(part) for part in parts)
+
+
+def with_defaults(entry, values, config):
+    """Returns the values by Bolt's name, with the defaults that are computed."""
+    values = dict(values)
+    for name, pieces in entry["templates"].items():
+        if values.get(name) is None:
+            parts = parts_of(pieces, values, config)
+            values[name] = parts[0] if len(parts) == 1 else text_of(parts)
+    return values
+
+
+def parameters(entry, values):
+    """Returns all declared parameters by the name in the source; those without a value are none, as in StackStorm."""
     return {source: values.get(bolt) for bolt, source in entry["names"].items()}
+
+
+def variables(entry, values, config):
+    """Returns the variables of the environment that the action's file sets."""
+    computed = {name: text_of(parts_of(pieces, values, config)) for name, pieces in entry["env_computed"].items()}
+    return dict(entry["env"], **computed)
+
+
+def directory(entry, values, config):
+    """Returns the working directory that the action's file sets, or None."""
+    if entry["cwd_computed"] is None:
+        return entry["cwd"]
+    parts = parts_of(entry["cwd_computed"], values, config)
+    # With an empty value the script would run in another directory.
+    if None in parts or "" in parts:
+        raise Unusable("a value that the working directory needs is missing")
+    if not text_of(parts).startswith("/"):
+        raise Unusable("the working directory must begin with '/': %s" % text_of(parts))
+    return text_of(parts)

@@ -16,7 +16,7 @@ import time
 MAX_KEYS = 1000
 MAX_VALUE = 64 << 10
 MAX_FILE = 1 << 20
-SERVER = "needs StackStorm's server, which Bolt does not have: "
+DATASTORE = "is in StackStorm's datastore, which Bolt does not have"
 
 
 class NeedsServer(Exception):
@@ -106,11 +106,11 @@ class ActionService(object):
 
     def _name(self, name, local, scope, encrypted=False):
         if not local:
-            raise NeedsServer(SERVER + "values of other actions (local=False)")
+            raise NeedsServer("%s of another action (local=False) %s" % (name, DATASTORE))
         if scope not in ("system", "st2kv.system"):
-            raise NeedsServer(SERVER + "values of the scope %r" % scope)
+            raise NeedsServer("%s of the scope %r %s" % (name, scope, DATASTORE))
         if encrypted:
-            raise NeedsServer(SERVER + "its key for encrypted values")
+            raise NeedsServer("the key for the encrypted value %s %s" % (name, DATASTORE))
         return self._prefix + str(name)
 
     def list_values(self, local=True, prefix=None, limit=None, offset=None):

@@ -86,8 +86,9 @@ def main():
     registry, entry = bolt_common.registered()
     values, config = bolt_common.standard_input()
     config = bolt_common.with_source_names(config, registry["config_names"])
-    parameters = bolt_common.parameters(entry, values, config)
-    os.environ.update(entry["env"])
+    values = bolt_common.with_defaults(entry, values, config)
+    parameters = bolt_common.parameters(entry, values)
+    os.environ.update(bolt_common.variables(entry, values, config))
     os.environ["ST2_ACTION_PACK_NAME"] = registry["pack"]
     os.environ["ST2_ACTION_EXECUTION_ID"] = os.environ.get("BOLT_EXECUTION_ID", "")
     bolt_modules.install(registry["pack"], entry["log_level"])

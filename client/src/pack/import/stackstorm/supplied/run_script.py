@@ -37,17 +37,18 @@ def main():
     values, config = bolt_common.standard_input()
     config = bolt_common.with_source_names(config, registry["config_names"])
     places = entry["positional"]
-    parameters = bolt_common.parameters(entry, values, config)
+    values = bolt_common.with_defaults(entry, values, config)
+    parameters = bolt_common.parameters(entry, values)
     arguments = []
     for bolt, source in entry["names"].items():
         if bolt not in places:
             arguments += named(source, parameters[source], entry["kwarg_op"])
     arguments += [positional(parameters[entry["names"][bolt]]) for bolt in places]
     environment = dict(os.environ)
-    environment.update(entry["env"])
+    environment.update(bolt_common.variables(entry, values, config))
     environment["ST2_ACTION_PACK_NAME"] = registry["pack"]
     environment["ST2_ACTION_EXECUTION_ID"] = environment.get("BOLT_EXECUTION_ID", "")
-    directory = entry["cwd"]
+    directory = bolt_common.directory(entry, values, config)
     if entry["cwd_parameter"]:
         directory = values.get(entry["cwd_parameter"]) or directory
     if directory:

@@ -1,0 +1,212 @@
+//! Secrets, lists, directories and variables of StackStorm's actions: small packs, each for one shape.
+
+use super::executed::{execute, stderr, stdout};
+use super::*;
+use crate::pack::test::{TestError, TestOutcome};
+
+/// A pack with a configuration of which `token` is secret.
+pub(super) struct Pack {
+    pub(super) temp: tempfile::TempDir,
+}
+
+impl Pack {
+    pub(super) fn new(files: &[(&str, &str)]) -> Pack {
+        let pack = Pack { temp: tempfile::tempdir().unwrap() };
+        let config = "region: {type: string}\n_hosts: {type: array}\ntoken: {type: string, secret: true}\n";
+        pack.write("pack.yaml", "name: small\nversion: 1.0.0\n");
+        pack.write("config.schema.yaml", config);
+        // The pack has one action that runs, whatever becomes of the others.
+        pack.write("actions/zzz.yaml", &command("zzz", "'true'", ""));
+        for (path, text) in files {
+            pack.write(path, text);
+        }
+        pack
+    }
+
+    pub(super) fn at(&self, path: &str) -> PathBuf {
+        self.temp.path().join("source").join(path)
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::create_dir_all(self.at(path).parent().unwrap()).unwrap();
+        fs::write(self.at(path), text).unwrap();
+    }
+
+    pub(super) fn import(&self) -> Result<Report, ImportError> {
+        import(&self.at(""), &self.temp.path().join("pack"))
+    }
+
+    fn run(&self, action: &str, given: &[&str]) -> Option<TestOutcome> {
+        let site = self.temp.path().join("site.yaml");
+        fs::write(&site, "region: south\n_hosts: [a b, c]\n".replace("_hosts", "c__hosts")).unwrap();
+        match execute(&self.temp.path().join("pack"), action, given, Some(&site)) {
+            Ok(outcome) => Some(outcome),
+            Err(TestError::NoLauncher(_)) => {
+                eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch");
+                None
+            }
+            Err(error) => panic!("{action}: {error}"),
+        }
+    }
+}
+
+pub(super) fn command(name: &str, cmd: &str, rest: &str) -> String {
+    format!(
+        "name: {name}\nrunner_type: local-shell-cmd\nparameters:\n  cmd: {{default: {cmd}, immutable: true}}\n{rest}"
+    )
+}
+
+pub(super) fn script(name: &str, rest: &str) -> String {
+    format!("name: {name}\nrunner_type: local-shell-script\nentry_point: {name}.sh\nparameters:\n{rest}")
+}
+
+/// Returns the codes and messages that block an action.
+fn blocks(report: &Report, name: &str) -> String {
+    let action = report.actions.iter().find(|action| action.name == name).unwrap();
+    let blocking = action.findings.iter().filter(|finding| finding.effect == Effect::Blocks);
+    blocking.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn a_secret_of_the_configuration_never_becomes_a_word_or_a_variable() {
+    let secret = "{{config_context.token}}";
+    let by_default = format!("  x: {{type: string, default: '{secret}'}}\n");
+    let env = format!("  env: {{default: {{T: '{secret}'}}}}\n");
+    let pack = Pack::new(&[
+        ("actions/direct.yaml", &command("direct", &format!("'login {secret}'"), "")),
+        ("actions/default.yaml", &command("default", "'login {{x}}'", &by_default)),
+        ("actions/in_env.yaml", &command("in_env", "'login'", &env)),
+        (
+            "actions/of_caller.yaml",
+            &command("of_caller", "'login'", "  env: {default: {T: '{{p}}'}}\n  p: {secret: true}\n"),
+        ),
+        ("actions/argument.yaml", &script("argument", &by_default)),
+        ("actions/argument.sh", "#!/bin/sh\n"),
+        ("actions/script_env.yaml", &script("script_env", &env)),
+        ("actions/script_env.sh", "#!/bin/sh\n"),
+        ("actions/py.yaml", &format!("name: py\nrunner_type: python-script\nentry_point: py.py\nparameters:\n{env}")),
+        ("actions/py.py", "class A:\n    def run(self):\n        pass\n"),
+    ]);
+    let report = pack.import().unwrap();
+    for (name, words) in [
+        (
+            "direct",
+            "actions/direct.yaml:4: the command takes the secret config_context.token as text, which /proc shows",
+        ),
+        ("default", "the secret config_context.token"),
+        ("in_env", "env T, \"{{config_context.token}}\", cannot be computed here (the secret config_context.token)"),
+        ("of_caller", "takes the secret p as text"),
+        ("argument", "takes the secret config_context.token as an argument"),
+        ("script_env", "(the secret config_context.token)"),
+        ("py", "(the secret config_context.token)"),
+    ] {
+        assert!(blocks(&report, name).contains(words), "{name}: {}", blocks(&report, name));
+        assert!(!pack.temp.path().join(format!("pack/actions/{name}.yaml")).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_value_that_the_site_does_not_set_ends_the_command() {
+    let config = "unset: {type: string}\n_hosts: {type: array}\n";
+    let pack = Pack::new(&[
+        ("config.schema.yaml", config),
+        ("actions/a.yaml", &command("a", "'echo {{config_context.unset}}/*'", "")),
+        ("actions/b.yaml", &command("b", "'echo {{config_context.unset | default(7)}}'", "")),
+        ("actions/c.yaml", &command("c", "\"printf '<%s>' {{config_context._hosts | join(' ')}}\"", "")),
+    ]);
+    pack.import().unwrap();
+    fs::write(pack.temp.path().join("pack/config.schema.yaml"), "unset: {type: string}\nregion: {}\nc__hosts: {}\n")
+        .unwrap();
+    let Some(outcome) = pack.run("a", &[]) else { return };
+    assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(64), ""));
+    assert_eq!(stderr(&outcome), "the site configuration of the pack must set unset\n");
+    assert_eq!(stdout(&pack.run("b", &[]).unwrap()), "7\n");
+    assert_eq!(stdout(&pack.run("c", &[]).unwrap()), "<a b><c>", "a name that Bolt changed");
+}
+
+#[test]
+fn each_item_of_a_joined_list_is_one_word() {
+    let list = "  items: {type: array, required: true}\n";
+    let pack = Pack::new(&[("actions/a.yaml", &command("a", "\"printf '<%s>' {{items | join(' ')}} end\"", list))]);
+    let report = pack.import().unwrap();
+    let action = report.actions.iter().find(|action| action.name == "a").unwrap();
+    assert!(action.findings.iter().any(|f| f.message.contains("each item of items is one word")), "{action:?}");
+    let Some(outcome) = pack.run("a", &["items=a b,$(id),*,`id`,;id"]) else { return };
+    assert_eq!(stdout(&outcome), "<a b><$(id)><*><`id`><;id><end>", "{}", stderr(&outcome));
+    assert_eq!(stdout(&pack.run("a", &["items=[]"]).unwrap()), "<end>");
+    assert_eq!(pack.run("a", &["items=a,-rf"]).unwrap().exit.exit_status, Some(64));
+}
+
+#[test]
+fn directories_and_variables_with_jinja_are_computed() {
+    let rest = "  cwd: {default: '/{{name}}'}\n  env: {default: {PLACE: '{{config_context.region}}-{{name}}', ON: '{{flag}}'}}\n  \
+                name: {type: string, required: true}\n  flag: {type: boolean, default: true}\n";
+    let program = "pwd; echo \"$PLACE $ON\"";
+    let pack = Pack::new(&[
+        ("actions/cmd.yaml", &command("cmd", &format!("'{program}'"), rest)),
+        ("actions/file.yaml", &script("file", rest)),
+        ("actions/file.sh", &format!("#!/bin/sh\n{program}\n")),
+    ]);
+    pack.import().unwrap();
+    for action in ["cmd", "file"] {
+        let Some(outcome) = pack.run(action, &["name=usr"]) else { return };
+        assert_eq!(stdout(&outcome), "/usr\nsouth-usr True\n", "{action}: {}", stderr(&outcome));
+        let hostile = pack.run(action, &["name=$(id)"]).unwrap();
+        assert_ne!(hostile.exit.exit_status, Some(0));
+        assert_eq!(stdout(&hostile), "", "{action} ran elsewhere");
+        assert!(stderr(&hostile).contains("$(id)"), "{action}: {}", stderr(&hostile));
+    }
+}
+
+#[test]
+fn a_command_never_runs_in_a_directory_that_a_missing_value_left() {
+    let rest = "  cwd: {default: '/usr/{{name}}'}\n  name: {type: string}\n";
+    let relative = "  cwd: {default: '{{name}}'}\n  name: {type: string}\n";
+    let pack = Pack::new(&[
+        ("actions/cmd.yaml", &command("cmd", "pwd", rest)),
+        ("actions/file.yaml", &script("file", rest)),
+        ("actions/file.sh", "#!/bin/sh\npwd\n"),
+        ("actions/cmd_relative.yaml", &command("cmd_relative", "pwd", relative)),
+        ("actions/file_relative.yaml", &script("file_relative", relative)),
+        ("actions/file_relative.sh", "#!/bin/sh\npwd\n"),
+    ]);
+    pack.import().unwrap();
+    for (action, given, words) in [
+        ("cmd", &[][..], "the working directory needs one"),
+        ("file", &[][..], "a value that the working directory needs is missing"),
+        ("cmd_relative", &["name=usr"][..], "the working directory must begin with '/': usr"),
+        ("file_relative", &["name=usr"][..], "the working directory must begin with '/': usr"),
+    ] {
+        let Some(outcome) = pack.run(action, given) else { return };
+        assert_eq!(stdout(&outcome), "", "{action}");
+        assert!(stderr(&outcome).contains(words), "{action}: {}", stderr(&outcome));
+        assert_ne!(outcome.exit.exit_status, Some(0), "{action}");
+    }
+}
+
+#[test]
+fn what_is_not_carried_is_named() {
+    let pack = Pack::new(&[
+        ("actions/a.yaml", &command("a", "pwd", "  cwd: {default: '/{{x | regex_replace(1, 2)}}'}\n  x: {}\n")),
+        ("actions/b.yaml", &command("b", "pwd", "  env: {default: {X: '{{st2kv.system.x}}'}}\n")),
+        ("actions/c.yaml", &command("c", "pwd", "  env: {default: '{{x}}'}\n  x: {}\n")),
+        ("actions/d.yaml", &command("d", "pwd", "  env: {default: {LD_PRELOAD: x, A: b}}\n")),
+        ("actions/e.yaml", &script("e", "  cwd: {default: '{{action_context.user}}'}\n")),
+        ("actions/e.sh", "#!/bin/sh\n"),
+    ]);
+    let report = pack.import().unwrap();
+    for (name, words) in [
+        (
+            "a",
+            "actions/a.yaml:5: cwd, \"/{{x | regex_replace(1, 2)}}\", cannot be computed here (the filter regex_replace)",
+        ),
+        ("b", "(st2kv.system.x is in StackStorm's datastore, which Bolt does not have); set it in the script"),
+        ("c", "env is no map of names and values"),
+        ("e", "(action_context is StackStorm's own, which Bolt does not have)"),
+    ] {
+        assert!(blocks(&report, name).contains(words), "{name}: {}", blocks(&report, name));
+    }
+    let action = report.actions.iter().find(|action| action.name == "d").unwrap();
+    let said = action.deciding().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    assert!(said.contains("the variable \"LD_PRELOAD\" is not set"), "{said}");
+}
