@@ -5,6 +5,7 @@
 //! regular files are read and written, within a limit.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -110,16 +111,22 @@ impl ConfinedDir {
         Ok(readlinkat(&link, "")?.into())
     }
 
-    /// Returns the entries of a directory, by name.
+    /// Returns the entries of a directory, by name; bytes of a name that are not UTF-8 are replaced.
     pub(crate) fn entries(&self, path: &Path) -> io::Result<BTreeMap<String, Metadata>> {
+        let entries = self.entries_by_name(path)?;
+        Ok(entries.into_iter().map(|(name, meta)| (name.to_string_lossy().into_owned(), meta)).collect())
+    }
+
+    /// Returns the entries of a directory, by name.
+    pub(crate) fn entries_by_name(&self, path: &Path) -> io::Result<BTreeMap<OsString, Metadata>> {
         let mut entries = BTreeMap::new();
         for entry in Dir::from_fd(self.at(path, directory_flags(), 0)?)?.iter() {
-            let name = std::ffi::OsString::from_vec(entry?.file_name().to_bytes().to_vec());
+            let name = OsString::from_vec(entry?.file_name().to_bytes().to_vec());
             if name == "." || name == ".." {
                 continue;
             }
             match self.metadata(&path.join(&name)) {
-                Ok(meta) => drop(entries.insert(name.to_string_lossy().into_owned(), meta)),
+                Ok(meta) => drop(entries.insert(name, meta)),
                 // Removed between the two calls.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -36,9 +36,10 @@ mod steps;
 mod subtree;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use packs_schema::base::name::NameError;
+use packs_schema::base::name::{NameError, PackName};
 
 pub use format::Format;
 pub use report::{ActionReport, Effect, ImportFinding, LeftOut, Report, Totals, Verdict};
@@ -128,13 +129,20 @@ pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportE
         return Err(ImportError::NothingFound(root.to_owned()));
     }
     std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
+    let mut written: BTreeMap<PackName, PathBuf> = BTreeMap::new();
     let import = |(directory, format): (PathBuf, Format)| {
         let outcome = plan(&root.join(&directory), root, format).and_then(|plan| {
             let target = to.join(plan.pack.as_str());
+            if let Some(first) = written.get(&plan.pack) {
+                let (first, pack) = (first.display(), plan.pack);
+                let problem = format!("it and {first} would both be the pack {pack}; rename one of them");
+                return Err(ImportError::refused(directory.display().to_string(), problem));
+            }
             if target.symlink_metadata().is_ok() {
                 return Err(PackError::Exists(target).into());
             }
             write::write(&plan, &target)?;
+            written.insert(plan.pack, directory.clone());
             Ok(plan.report)
         });
         ImportedSource { directory, outcome }

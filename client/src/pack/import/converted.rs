@@ -26,11 +26,16 @@ impl Converted {
         Converted { report, action_file: None, files: BTreeMap::new(), registered: None }
     }
 
-    /// Adds the action to `plan`, and its entry to `registry`. A second one of the same name cannot run.
+    /// Adds the action to `plan`, and its entry to `registry`. A second one whose name is the same but for case cannot run:
+    /// some file systems would take their files for one.
     pub(super) fn add_to(self, plan: &mut Plan, registry: &mut Map<String, Value>) {
         let mut report = self.report;
-        if plan.report.actions.iter().any(|other| other.name == report.name) {
-            let message = format!("another file also describes the action {}", report.name);
+        let same = |other: &&ActionReport| other.name.eq_ignore_ascii_case(&report.name);
+        if let Some(other) = plan.report.actions.iter().find(same) {
+            let message = format!(
+                "the action {} of {} and the action {} of {} would have one name in Bolt; rename one of them",
+                other.name, other.file, report.name, report.file
+            );
             report.findings.push(ImportFinding::new("duplicate_action", Effect::Blocks, &report.file, message));
         } else if let Some(text) = self.action_file {
             registry.extend(self.registered.map(|entry| (report.name.clone(), entry)));

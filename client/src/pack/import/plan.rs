@@ -79,9 +79,13 @@ fn errors(plan: &Plan) -> Vec<Finding> {
 
 /// Returns the name of the action whose file `error` is about.
 fn action_of(error: &Finding) -> Option<String> {
-    let file = error.at.split(':').next().unwrap_or_default();
+    action_of_file(error.at.split(':').next().unwrap_or_default()).map(str::to_owned)
+}
+
+/// Returns the name of the action that `file` describes.
+fn action_of_file(file: &str) -> Option<&str> {
     let name = file.strip_prefix(ACTIONS_DIRECTORY)?.strip_prefix('/')?.strip_suffix(".yaml")?;
-    Some(name.to_owned())
+    (!name.contains('/')).then_some(name)
 }
 
 fn leave_out_bad_paths(plan: &mut Plan) {
@@ -93,12 +97,19 @@ fn leave_out_bad_paths(plan: &mut Plan) {
         plan.report.left_out.push(LeftOut { file: path, why });
     }
     // File systems without case would take two such files for one.
-    let mut known = BTreeSet::new();
-    let twins: Vec<String> =
-        plan.files.keys().filter(|path| !known.insert(path.to_ascii_lowercase())).cloned().collect();
-    for path in twins {
+    let mut known = BTreeMap::new();
+    let twin = |path: &String| {
+        let first = known.entry(path.to_ascii_lowercase()).or_insert_with(|| path.clone());
+        (first != path).then(|| (path.clone(), first.clone()))
+    };
+    let twins: Vec<(String, String)> = plan.files.keys().filter_map(twin).collect();
+    for (path, first) in twins {
         plan.files.remove(&path);
-        plan.report.left_out.push(LeftOut { file: path, why: "differs from another file in case only".to_owned() });
+        let why = format!("differs from {first} in case only");
+        if let Some(name) = action_of_file(&path) {
+            block(&mut plan.report.actions, name, "duplicate_action", &format!("{path} {why}; rename one of them"));
+        }
+        plan.report.left_out.push(LeftOut { file: path, why });
     }
 }
 

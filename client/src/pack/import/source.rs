@@ -1,7 +1,9 @@
 //! Reads a source with bounds: number and sizes of files, no links out of it, no devices.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path};
 
@@ -54,13 +56,38 @@ impl SourceTree {
     pub(super) fn text(&self, path: &str) -> Option<&str> {
         self.files.get(path)?.text()
     }
+
+    /// Returns the file that differs from `path` in case only and takes its place in the pack.
+    pub(super) fn twin(&self, path: &str) -> Option<&str> {
+        self.files
+            .keys()
+            .map(String::as_str)
+            .take_while(|other| *other < path)
+            .find(|other| other.eq_ignore_ascii_case(path))
+    }
 }
 
-/// Returns the names in a directory, with `true` for directories. Links are neither.
+/// Returns the names in a directory, with `true` for directories. Links are neither, nor are files that no source may have.
 pub(super) fn names(directory: &Path) -> Result<BTreeMap<String, bool>, ImportError> {
-    let entries = open(directory)?.entries(Path::new("")).map_err(PackError::file("read", directory))?;
-    let kind = |(name, meta): (String, Metadata)| (meta.is_dir() || meta.is_file()).then(|| (name, meta.is_dir()));
-    Ok(entries.into_iter().filter_map(kind).collect())
+    let entries = open(directory)?.entries_by_name(Path::new("")).map_err(PackError::file("read", directory))?;
+    let mut names = BTreeMap::new();
+    for (name, meta) in entries.into_iter().filter(|(_, meta)| meta.is_dir() || meta.is_file()) {
+        match utf8(&name, "") {
+            Ok(name) => drop(names.insert(name.to_owned(), meta.is_dir())),
+            Err(_) if meta.is_file() && !Format::may_be_document(&name.to_string_lossy()) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
+}
+
+/// Returns a name in the directory `prefix` of a source as text.
+fn utf8<'a>(name: &'a OsStr, prefix: &str) -> Result<&'a str, ImportError> {
+    let refuse = || {
+        let shown = crate::show::visible_bytes(name.as_bytes());
+        ImportError::refused(format!("{prefix}{shown}"), "its name is not UTF-8; rename it")
+    };
+    name.to_str().ok_or_else(refuse)
 }
 
 /// Reads the source in `directory`, or the document of that name.
@@ -93,7 +120,7 @@ fn read_document(path: &Path) -> Result<SourceTree, ImportError> {
 
 /// Reads a file of at most `MAX_YAML` bytes.
 pub(super) fn read_small(path: &Path) -> Result<Vec<u8>, ImportError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = utf8(path.file_name().unwrap_or_default(), "")?.to_owned();
     let meta = path.symlink_metadata().map_err(PackError::file("read", path))?;
     if !meta.is_file() {
         return Err(ImportError::refused(name, "it is no regular file"));
@@ -164,8 +191,13 @@ impl Reading<'_> {
             return Err(ImportError::refused(prefix, format!("directories nest more than {MAX_DEPTH} deep")));
         }
         let at = self.root.join(prefix);
-        let entries = self.directory.entries(Path::new(prefix)).map_err(PackError::file("read", at))?;
+        let entries = self.directory.entries_by_name(Path::new(prefix)).map_err(PackError::file("read", at))?;
         for (name, meta) in entries {
+            let name = match utf8(&name, prefix) {
+                Ok(name) => name,
+                Err(_) if meta.is_file() && self.format.ignores(&name.to_string_lossy()) => continue,
+                Err(error) => return Err(error),
+            };
             self.entries += 1;
             if self.entries > MAX_ENTRIES {
                 return Err(ImportError::refused(prefix, format!("the source has more than {MAX_ENTRIES} files")));

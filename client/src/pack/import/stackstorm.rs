@@ -67,7 +67,9 @@ pub(super) fn leaves_out(path: &str) -> Option<&'static str> {
     }
     let clutter = name == "__pycache__" || name.ends_with(".pyc") || name.ends_with('~') || name.ends_with(".orig");
     let top_level = ["circle.yml", "tox.ini", "Makefile", "Vagrantfile", "Dockerfile", "requirements-tests.txt"];
-    let unused = top_level.contains(&path) || path == "icon.png" || path == "bolt_st2" || path == "actions/bolt_st2";
+    let unused = top_level.contains(&path)
+        || path == "icon.png"
+        || ["bolt_st2", "actions/bolt_st2"].iter().any(|ours| ours.eq_ignore_ascii_case(path));
     (clutter || unused).then_some("not used by actions")
 }
 

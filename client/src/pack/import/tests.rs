@@ -3,6 +3,7 @@
 mod executed;
 mod hostile;
 mod mutated;
+mod names;
 mod puppet;
 mod rundeck;
 mod ssm;

@@ -8,6 +8,7 @@ use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::places;
 use super::requirements::Requirements;
+use super::script::is_alone;
 use crate::pack::import::clients;
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
 use crate::pack::import::report::Effect;
@@ -40,6 +41,9 @@ pub(super) fn convert(
         draft.block("entry_point_missing", &["entry_point"], message);
         return None;
     };
+    if !is_alone(around, draft, &path) {
+        return None;
+    }
     match &around.facts.0 {
         None => {
             let message = "its source was not checked, since python3 could not be run here";

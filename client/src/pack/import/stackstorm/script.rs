@@ -91,6 +91,14 @@ fn passes_alike(draft: &Draft<'_>, positional: usize) -> bool {
         && !settings.cwd_by_caller
 }
 
+/// True if no file differs from an entry point in case only and takes its place; blocks the action otherwise.
+pub(super) fn is_alone(around: &Surroundings<'_>, draft: &mut Draft<'_>, path: &str) -> bool {
+    let Some(twin) = around.tree.twin(path) else { return true };
+    let message = format!("the entry point {path} differs from {twin} in case only; rename one of them");
+    draft.block("entry_point_case", &["entry_point"], message);
+    false
+}
+
 fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(String, SourceFile)> {
     let path = entry_path(&draft.entry_point);
     let found = path.and_then(|path| Some((path.clone(), around.tree.files.get(&path)?.clone())));
@@ -98,5 +106,5 @@ fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(Stri
         let message = format!("the entry point {:?} is not in the pack", draft.entry_point);
         draft.block("entry_point_missing", &["entry_point"], message);
     }
-    found
+    found.filter(|(path, _)| is_alone(around, draft, path))
 }
