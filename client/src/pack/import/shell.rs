@@ -7,17 +7,22 @@
 //!
 //! The text of a script is its author's; a value of a caller is only ever the value of a variable. Where the script itself
 //! would treat a value as code (`eval`, arithmetic, text that is piped to a shell), directly or through variables, the
-//! value must be limited to characters that cannot be code: [`Rewritten::needs`] says to which. A value that names the
-//! program, or a part of a variable's name, is refused, unless the author listed all values.
+//! value must be limited to characters that cannot be code: [`Rewritten::needs`] says to which. A value that names a
+//! program, a file of code, or what is downloaded and run, and one that is a part of a variable's name, is refused, unless
+//! the author listed all values.
 //!
-//! Flows are followed through assignments, loops, here-documents, pipelines and substitutions of programs that repeat
-//! their input; not through arguments of functions and files, in which a value stays the value of a variable as well.
+//! Flows are followed through assignments, loops and other lists of commands, functions and their arguments,
+//! here-documents, pipelines and substitutions of programs that repeat their input. Not followed are files, in which a
+//! value stays text, and texts that name a variable.
 
 mod flow;
+mod grammar;
 mod limit;
 pub(super) mod programs;
+mod readers;
 mod scan;
 mod simple;
+mod starters;
 
 use std::fmt;
 

@@ -3,7 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limit::Limit;
-use super::{Refused, ScriptValue, programs};
+use super::{Refused, ScriptValue};
+
+mod graph;
+
+use graph::{Graph, Taint};
+
+/// Name of the variable that holds all positional parameters.
+pub(super) const POSITIONAL: &str = "@";
 
 /// Source of text in a script.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,24 +24,46 @@ pub(super) enum Source {
 pub(super) enum Use {
     /// Names the program.
     Program,
+    /// Is the value of this variable, which is run, or decides what is.
+    Executed(String),
     /// Is code of this reader.
     Code(Limit, String),
+    /// Chooses code of this reader, which a program fetches.
+    Fetched(String),
     /// Becomes a part of the value of a variable; `true` in its first word.
     Assigned(String, bool),
-    /// Is an argument of this command, whose output may be the input of others.
-    Argument(usize),
-    /// Is in a here-document of this command; `true` for one that begins like a script.
-    Here(usize, bool),
+    /// Chooses the value of a variable, which a program fetches.
+    FetchedInto(String),
+    /// Is an argument of this command, whose output may be the input of others; `true` where that would begin a command.
+    Argument(usize, bool),
+    /// Is in a here-document of this command.
+    Here(usize, Here),
+}
+
+/// Place in a here-document.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here {
+    /// The document begins like a script.
+    pub(super) script: bool,
+    /// A command would begin here.
+    pub(super) begins: bool,
 }
 
 /// Simple command.
 #[derive(Debug, Default)]
 pub(super) struct CommandFacts {
     pub(super) program: String,
-    pub(super) operands: usize,
     pub(super) pipeline: usize,
     /// Variables that it fills from its input.
     pub(super) reads: Vec<String>,
+    /// The limit that code in its input needs; `true` for code of a shell.
+    pub(super) input: Option<(Limit, bool)>,
+    /// Its input is that of the list of commands around it.
+    pub(super) inherits: bool,
+    /// It writes to a list of commands: `>(…)`.
+    pub(super) feeds: bool,
+    /// It begins or ends a list of commands.
+    pub(super) is_compound: bool,
 }
 
 /// Facts about a script.
@@ -43,6 +72,20 @@ pub(super) struct Facts {
     pub(super) uses: Vec<(Source, Use)>,
     /// Commands by their number.
     pub(super) commands: Vec<CommandFacts>,
+    pub(super) functions: BTreeSet<String>,
+    /// Lists of commands, from the first one to before the last, whose output is the input of a pipeline.
+    pub(super) outputs: Vec<(std::ops::Range<usize>, usize)>,
+    /// Values of arguments of the script.
+    pub(super) arguments: Vec<usize>,
+}
+
+impl Facts {
+    /// True for a command whose input is that of commands in it: a list, or a function.
+    fn is_list(&self, command: &CommandFacts) -> bool {
+        command.is_compound
+            || matches!(command.program.as_str(), "" | "exec")
+            || self.functions.contains(&command.program)
+    }
 }
 
 /// Limit that a value must have.
@@ -53,102 +96,72 @@ pub(in crate::pack::import) struct Need {
     pub(in crate::pack::import) reader: String,
 }
 
+/// Reader that takes text for code.
+struct Reader {
+    limit: Limit,
+    name: String,
+    /// The text names a program.
+    program: bool,
+}
+
 /// Returns the limits that go beyond the schemas of values, by the index of the value.
 pub(super) fn needs(facts: &Facts, values: &[ScriptValue]) -> Result<Vec<(usize, Need)>, Refused> {
-    let all = origins(facts, values, false);
+    let graph = Graph::new(facts);
+    let all = graph.origins(values, Taint::Part);
     // A variable that is run as a command names its program by its first word.
-    let programs = origins(facts, values, true);
+    let first = graph.origins(values, Taint::First);
+    let fetched = graph.origins(values, Taint::Fetched);
     let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
     for (source, place) in &facts.uses {
-        let from: Vec<usize> = match source {
+        let of = |origins: &BTreeMap<String, BTreeSet<usize>>| match source {
             Source::Value(index) => vec![*index],
-            Source::Variable(name) => {
-                let origins = if matches!(place, Use::Program) { &programs } else { &all };
-                origins.get(name).into_iter().flatten().copied().collect()
-            }
+            Source::Variable(name) => origins.get(name).into_iter().flatten().copied().collect(),
         };
-        for index in from {
+        let refused = |index: usize, what: &str| {
             let value = &values[index];
-            if matches!(place, Use::Program) && !value.listed {
-                let through = match source {
-                    Source::Variable(name) if *name != value.variable => format!(", by the variable {name}"),
-                    _ => String::new(),
-                };
-                return Err(Refused::new(format!("{} names a program{through}", value.name)));
+            let through = match source {
+                Source::Variable(name) if *name != value.variable => format!(", by the variable {name}"),
+                _ => String::new(),
+            };
+            Refused::new(format!("{} names {what}{through}", value.name))
+        };
+        let unlisted = |indices: Vec<usize>| indices.into_iter().find(|index| !values[*index].listed);
+        match place {
+            Use::Executed(name) => {
+                if let Some(index) = unlisted(of(&all)) {
+                    return Err(refused(index, &format!("a program, by the variable {name}")));
+                }
             }
-            for (limit, reader) in read_by(facts, place) {
-                let known = needs.get(&index).map_or(value.limit, |need| need.limit);
-                if limit > known {
-                    needs.insert(index, Need { limit, reader });
+            Use::Fetched(reader) => {
+                if let Some(index) = unlisted(of(&first)) {
+                    return Err(refused(index, &format!("what {reader} runs")));
+                }
+            }
+            _ => {}
+        }
+        for reader in graph.read_by(place) {
+            if reader.program {
+                if let Some(index) = unlisted(of(&first)) {
+                    return Err(refused(index, "a program"));
+                }
+                if let (Source::Variable(name), Some(index)) = (
+                    source,
+                    unlisted(match source {
+                        Source::Variable(name) => fetched.get(name).into_iter().flatten().copied().collect(),
+                        Source::Value(_) => Vec::new(),
+                    }),
+                ) {
+                    let value = &values[index].name;
+                    return Err(Refused::new(format!("{value} names what is run, by the variable {name}")));
+                }
+            }
+            for index in of(&all) {
+                let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
+                if reader.limit > known {
+                    needs.insert(index, Need { limit: reader.limit, reader: reader.name.clone() });
                 }
             }
         }
     }
     Ok(needs.into_iter().collect())
-}
-
-/// Returns the readers that take a source at this place for code.
-fn read_by(facts: &Facts, place: &Use) -> Vec<(Limit, String)> {
-    match place {
-        Use::Code(limit, reader) => vec![(*limit, reader.clone())],
-        Use::Argument(id) => piped(facts, *id),
-        Use::Here(id, script) => {
-            let mut readers = piped(facts, *id);
-            let command = facts.commands.get(*id);
-            let input = command.and_then(|c| Some((programs::input(&c.program, c.operands)?, c.program.clone())));
-            readers.extend(input);
-            if *script {
-                readers.push((Limit::Path, "the script that a here-document writes".to_owned()));
-            }
-            readers
-        }
-        Use::Program | Use::Assigned(..) => Vec::new(),
-    }
-}
-
-/// Returns the later commands of the pipeline that take their input for code.
-fn piped(facts: &Facts, id: usize) -> Vec<(Limit, String)> {
-    let Some(command) = facts.commands.get(id) else { return Vec::new() };
-    let later = facts.commands.iter().skip(id + 1).filter(|other| other.pipeline == command.pipeline);
-    later.filter_map(|c| Some((programs::input(&c.program, c.operands)?, c.program.clone()))).collect()
-}
-
-/// Returns the values that each variable may hold a part of; with `first`, in its first word.
-fn origins(facts: &Facts, values: &[ScriptValue], first: bool) -> BTreeMap<String, BTreeSet<usize>> {
-    let mut origins: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for (index, value) in values.iter().enumerate() {
-        origins.entry(value.variable.clone()).or_default().insert(index);
-    }
-    let mut flows: BTreeSet<(&Source, &str)> = BTreeSet::new();
-    for (source, place) in &facts.uses {
-        match place {
-            Use::Assigned(name, begins) if *begins || !first => drop(flows.insert((source, name))),
-            Use::Here(id, _) | Use::Argument(id) => {
-                let Some(command) = facts.commands.get(*id) else { continue };
-                let readers = facts.commands.iter().enumerate().filter(|(other, facts)| {
-                    *other == *id && matches!(place, Use::Here(..))
-                        || *other > *id && facts.pipeline == command.pipeline
-                });
-                flows.extend(readers.flat_map(|(_, reader)| &reader.reads).map(|name| (source, name.as_str())));
-            }
-            Use::Program | Use::Code(..) | Use::Assigned(..) => {}
-        }
-    }
-    // Each round follows flows one step further.
-    loop {
-        let mut changed = false;
-        for (source, into) in &flows {
-            let from: BTreeSet<usize> = match source {
-                Source::Value(index) => BTreeSet::from([*index]),
-                Source::Variable(name) => origins.get(name).cloned().unwrap_or_default(),
-            };
-            let known = origins.entry((*into).to_owned()).or_default();
-            let before = known.len();
-            known.extend(from);
-            changed |= known.len() > before;
-        }
-        if !changed {
-            return origins;
-        }
-    }
 }

@@ -1,5 +1,6 @@
-//! Programs that read an argument or their input as code, and programs that start others.
+//! Commands that treat an argument as more than data: declarations, builtins that read names, programs that start others.
 
+use super::grammar::Role;
 use super::limit::Limit;
 
 /// Programs that start the program after them.
@@ -13,8 +14,6 @@ pub(super) const KEYWORDS: &[&str] =
 /// Commands whose operands are assignments.
 pub(super) const DECLARATIONS: &[&str] = &["local", "export", "declare", "typeset", "readonly"];
 
-const SHELLS: &[&str] = &["bash", "sh", "dash", "zsh", "ksh"];
-
 /// Programs whose output repeats their arguments or input.
 const REPEATING: &[&str] = &[
     "echo", "printf", "cat", "tr", "sed", "cut", "awk", "gawk", "mawk", "head", "tail", "sort", "uniq", "basename",
@@ -22,8 +21,63 @@ const REPEATING: &[&str] = &[
     "xxd", "seq",
 ];
 
+/// Programs whose output is of the caller's choice where the caller chooses their operands.
+const FETCHING: &[&str] = &[
+    "curl", "wget", "aws", "gsutil", "gcloud", "az", "scp", "git", "http", "lynx", "fetch", "cat", "zcat", "bzcat",
+    "xzcat", "gunzip", "tar", "unzip", "openssl", "nc", "ncat", "socat", "dig", "ssh",
+];
+
 /// Programs to which a value that begins with `-` is no option.
 const WITHOUT_OPTIONS: &[&str] = &["echo", "printf", "[", "test", "[[", "case", "for", "select", "return", "exit"];
+
+/// Variables whose values name programs, files of code, or text that the shell expands.
+const EXECUTED: &[&str] = &[
+    "PATH",
+    "BASH_ENV",
+    "ENV",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "PROMPT_COMMAND",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "MANPAGER",
+    "SHELL",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_EDITOR",
+    "GIT_PAGER",
+    "GIT_ASKPASS",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "LESSOPEN",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERLLIB",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "RUBYOPT",
+    "RUBYLIB",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "RSYNC_RSH",
+    "CVS_RSH",
+    "TAR_OPTIONS",
+    "GCONV_PATH",
+    "PSQL_PAGER",
+    "PSQLRC",
+    "AWKPATH",
+];
+
+/// True for a variable whose value is run, or decides what is run.
+pub(super) fn is_executed(variable: &str) -> bool {
+    EXECUTED.contains(&variable) || ["LD_", "DYLD_", "GIT_CONFIG", "BASH_FUNC_"].iter().any(|p| variable.starts_with(p))
+}
 
 /// True if the option `option` of the prefix `program` takes the next word.
 pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
@@ -42,9 +96,20 @@ pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
     short.and_then(|rest| rest.chars().last()).is_some_and(|last| letters.contains(last)) || long.contains(&option)
 }
 
+/// True if the operand of this option of `env` is a command: `-S`.
+pub(super) fn splits_command(program: &str, option: &str) -> bool {
+    let short = option.strip_prefix('-').filter(|rest| !rest.starts_with('-')).is_some_and(|rest| rest.contains('S'));
+    program == "env" && (short || option.starts_with("--split-string"))
+}
+
 /// True if the output of `program` repeats what it is given.
 pub(super) fn repeats(program: &str) -> bool {
     REPEATING.contains(&program)
+}
+
+/// True if the operands of `program` choose its output.
+pub(super) fn fetches(program: &str) -> bool {
+    FETCHING.contains(&program)
 }
 
 /// True if `program` would take an operand that begins with `-` for an option.
@@ -56,56 +121,51 @@ pub(super) fn takes_options(program: &str) -> bool {
 pub(super) struct Place<'a> {
     /// Operands before it.
     pub(super) operands: usize,
-    /// Words before it, last first.
-    pub(super) before: [&'a str; 2],
+    /// The word before it.
+    pub(super) last: &'a str,
     /// The word so far.
     pub(super) word: &'a str,
 }
 
-/// Returns the limit that a value needs at this place of the arguments of `program`, which would read it as code.
-pub(super) fn argument(program: &str, place: &Place<'_>) -> Option<Limit> {
-    let [last, second] = place.before;
+/// Returns how a command whose arguments have no grammar reads a value at this place, and what limit its code needs.
+pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
     let after = |options: &[&str]| {
-        options.contains(&last)
+        options.contains(&place.last)
             || options.iter().any(|option| place.word.starts_with(option) && place.word.len() > option.len())
     };
     let first = place.operands == 0;
-    let code = match program {
-        "eval" | "let" | "unset" => return Some(if program == "let" { Limit::Number } else { Limit::Path }),
-        "alias" | "source" | "." | "trap" => first.then_some(Limit::Path),
-        "su" | "runuser" => after(&["-c", "--command"]).then_some(Limit::Path),
-        "ssh" => (place.operands > 0 || last == "-o").then_some(Limit::Word),
-        "xargs" | "watch" | "parallel" | "nsenter" | "chroot" | "systemd-run" | "script" | "dc" | "ed" | "ex"
-        | "vim" | "gdb" | "m4" | "make" | "expect" | "tclsh" => Some(Limit::Word),
-        "mysql" | "mariadb" | "cqlsh" => after(&["-e", "--execute"]).then_some(Limit::Word),
-        "psql" => after(&["-c", "--command"]).then_some(Limit::Word),
-        "mongo" | "mongosh" => after(&["--eval"]).then_some(Limit::Word),
-        "sqlite3" => (place.operands > 0).then_some(Limit::Word),
-        "awk" | "gawk" | "mawk" => (first && !after(&["-v", "-F", "-f"])).then_some(Limit::Word),
-        "sed" => (first || after(&["-e", "--expression"])).then_some(Limit::Word),
-        "jq" => (first && !["--arg", "--argjson"].iter().any(|o| *o == last || *o == second)).then_some(Limit::Word),
-        program if SHELLS.contains(&program) => first.then_some(Limit::Path),
-        program if is_interpreter(program) => first.then_some(Limit::Word),
-        _ => None,
-    };
-    // `docker exec web sh -c "…"`.
-    code.or_else(|| (last == "-c" && SHELLS.contains(&second)).then_some(Limit::Path))
-}
-
-/// Returns the limit that a value needs in the standard input of `program`.
-pub(super) fn input(program: &str, operands: usize) -> Option<Limit> {
+    let code = |is: bool, limit: Limit| (if is { Role::Code } else { Role::Data }, limit);
     match program {
-        "at" | "batch" | "crontab" | "xargs" | "ssh" => Some(Limit::Path),
-        "mysql" | "mariadb" | "psql" | "sqlite3" | "mongo" | "mongosh" | "cqlsh" | "dc" | "ed" | "ex" | "gdb" => {
-            Some(Limit::Word)
+        "eval" | "trap" | "alias" => code(program == "eval" || first, Limit::Path),
+        "source" | "." => (if first { Role::Program } else { Role::Data }, Limit::Path),
+        "enable" | "bind" | "complete" | "compgen" => (Role::Unknown, Limit::Path),
+        "let" => (Role::Unknown, Limit::Number),
+        // The shell evaluates the index of an array in a name.
+        "unset" | "read" | "mapfile" | "readarray" | "getopts" => (Role::Unknown, Limit::Path),
+        "[" | "test" | "[[" => (if place.last == "-v" { Role::Unknown } else { Role::Data }, Limit::Word),
+        "printf" | "wait" => (if after(&["-v", "-p"]) { Role::Unknown } else { Role::Data }, Limit::Word),
+        "rsync" => code(after(&["-e", "--rsh", "--rsync-path"]), Limit::Path),
+        "tar" => code(after(&["-I", "--to-command", "--use-compress-program", "--checkpoint-action"]), Limit::Path),
+        "git" => {
+            (if after(&["-c", "--upload-pack", "--receive-pack"]) { Role::Unknown } else { Role::Data }, Limit::Word)
         }
-        program if SHELLS.contains(&program) => (operands == 0).then_some(Limit::Path),
-        program if is_interpreter(program) => (operands == 0).then_some(Limit::Word),
-        _ => None,
+        "tcpdump" => (if after(&["-z"]) { Role::Program } else { Role::Data }, Limit::Path),
+        _ => (Role::Data, Limit::Free),
     }
 }
 
-fn is_interpreter(program: &str) -> bool {
-    let stem = program.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    ["python", "perl", "ruby", "node", "php", "lua", "powershell", "pwsh"].contains(&stem)
+/// True if text after `before` in code of a shell is the name of a program, or a part of it.
+pub(super) fn names_program(before: &str) -> bool {
+    let tail = before.len().saturating_sub(4096);
+    let from = (tail..before.len()).find(|at| before.is_char_boundary(*at)).unwrap_or(before.len());
+    let before = &before[from..];
+    let command = before.rsplit([';', '|', '&', '(', '`', '\n', '{']).next().unwrap_or_default();
+    let mut words: Vec<&str> = command.split_whitespace().collect();
+    let unfinished = if command.ends_with(char::is_whitespace) { None } else { words.pop() };
+    let skipped = |word: &&str| KEYWORDS.contains(word) || PREFIXES.contains(word) || is_assignment(word);
+    words.iter().all(skipped) && unfinished.is_none_or(|word| !is_assignment(word))
+}
+
+fn is_assignment(word: &str) -> bool {
+    word.split_once('=').is_some_and(|(name, _)| super::is_name(name))
 }

@@ -3,12 +3,17 @@
 //! The scanner knows quotes, substitutions, arithmetic, comments, redirections, here-documents, arrays, `case` and simple
 //! commands. Where it errs about a command, a value is a quoted expansion all the same.
 
-use super::flow::{CommandFacts, Facts, Source};
+use std::collections::BTreeSet;
+
+use super::flow::{CommandFacts, Facts, POSITIONAL, Source};
 use super::simple::Simple;
 use super::{Part, Refused, ScriptValue, is_name};
 
+mod arithmetic;
 mod commands;
 mod here;
+mod lists;
+mod parameter;
 mod places;
 
 use here::HereDocument;
@@ -31,10 +36,12 @@ enum Mode {
     Single,
     /// `$'…'`
     Ansi,
-    /// `${…}`
-    Parameter,
-    /// `((…))` or `$[…]`: open parentheses, and the closing character.
+    /// `${…}`, by its number.
+    Parameter(usize),
+    /// `((…))`, `$[…]`, an index or an offset: open parentheses, and the closing character.
     Arithmetic(usize, char),
+    /// Key of an associative array.
+    Key,
     Array,
     Comment,
     /// Here-document of a command, up to a token; `true` if it begins like a script.
@@ -42,9 +49,11 @@ enum Mode {
 }
 
 /// Character for an expansion in a word, for the words that commands remember.
-const EXPANDED: char = '\u{1}';
+pub(super) const EXPANDED: char = '\u{1}';
 /// Deepest nesting of contexts.
 const MAX_DEPTH: usize = 100;
+/// Most places at which values and variables are read.
+const MAX_USES: usize = 10_000;
 
 /// Result of [`scan`].
 pub(super) struct Scanned {
@@ -73,6 +82,11 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         pipeline: 0,
         tests: Vec::new(),
         operators: Vec::new(),
+        parameters: Vec::new(),
+        associative: BTreeSet::new(),
+        integers: BTreeSet::new(),
+        expansion_at: 0,
+        is_later_element: false,
         done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
     };
     scanner.frames[0].command.id = scanner.new_command();
@@ -81,6 +95,9 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         if scanner.modes.len() > MAX_DEPTH {
             return Err(Refused::new("it nests deeply"));
         }
+        if scanner.done.facts.uses.len() > MAX_USES {
+            return Err(Refused::new(format!("it reads variables and values at more than {MAX_USES} places")));
+        }
         let Some(token) = tokens.get(scanner.at).copied() else { break };
         scanner.at += 1;
         match token {
@@ -88,8 +105,8 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
             Token::Value(index) => scanner.value(index)?,
         }
     }
-    while let Some(frame) = scanner.frames.last() {
-        scanner.done.facts.commands[frame.command.id] = frame.command.facts(scanner.pipeline);
+    while !scanner.frames.is_empty() {
+        scanner.end_command(true);
         scanner.frames.pop();
     }
     Ok(scanner.done)
@@ -103,6 +120,10 @@ struct Frame {
     parentheses: usize,
     /// Open `case`.
     cases: usize,
+    /// First commands of the lists that are open.
+    lists: Vec<usize>,
+    /// Where its substitution begins in the output.
+    at: usize,
 }
 
 struct Scanner<'a> {
@@ -117,6 +138,15 @@ struct Scanner<'a> {
     tests: Vec<(usize, Source)>,
     /// Words of it that are arithmetic operators.
     operators: Vec<usize>,
+    parameters: Vec<parameter::Parameter>,
+    /// Arrays whose keys are text.
+    associative: BTreeSet<String>,
+    /// Variables whose values are arithmetic.
+    integers: BTreeSet<String>,
+    /// Where the expansion at hand begins in the output.
+    expansion_at: usize,
+    /// The array at hand has an element already.
+    is_later_element: bool,
     done: Scanned,
 }
 
@@ -137,7 +167,8 @@ impl Scanner<'_> {
     }
 
     fn new_command(&mut self) -> usize {
-        self.done.facts.commands.push(CommandFacts::default());
+        // One that is never read belongs to no pipeline.
+        self.done.facts.commands.push(CommandFacts { pipeline: usize::MAX, ..CommandFacts::default() });
         self.done.facts.commands.len() - 1
     }
 
@@ -168,7 +199,11 @@ impl Scanner<'_> {
                 self.newline()
             }
             (Mode::Comment, _) => Ok(()),
-            (Mode::Single, '\'') | (Mode::Ansi, '\'') | (Mode::Double, '"') | (Mode::Parameter, '}') => {
+            (Mode::Single, '\'')
+            | (Mode::Ansi, '\'')
+            | (Mode::Double, '"')
+            | (Mode::Parameter(_), '}')
+            | (Mode::Key, ']') => {
                 self.modes.pop();
                 Ok(())
             }
@@ -188,11 +223,15 @@ impl Scanner<'_> {
                 Ok(())
             }
             (Mode::Here(..), _) => Ok(()),
-            (Mode::Parameter, '"') => {
+            (Mode::Parameter(_) | Mode::Key, '"') => {
                 self.modes.push(Mode::Double);
                 Ok(())
             }
-            (Mode::Parameter, _) => Ok(()),
+            (Mode::Parameter(number), c) => {
+                self.operator(number, c);
+                Ok(())
+            }
+            (Mode::Key, _) => Ok(()),
             (Mode::Arithmetic(open, close), c) => {
                 self.arithmetic(open, close, c);
                 Ok(())
@@ -227,6 +266,7 @@ impl Scanner<'_> {
     fn dollar(&mut self) -> Outcome<()> {
         let plain = matches!(self.mode(), Mode::Commands(_) | Mode::Array);
         let in_text = matches!(self.mode(), Mode::Here(..));
+        self.expansion_at = self.done.out.len() - 1;
         if !in_text {
             let command = self.command();
             command.in_word = true;
@@ -251,34 +291,40 @@ impl Scanner<'_> {
             }
             Some('{') => {
                 self.take();
-                while matches!(self.peek(), Some('#' | '!')) {
-                    self.take();
-                }
-                if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
-                    return Err(Refused::new("a value as the name of a variable"));
-                }
-                self.variable();
-                self.modes.push(Mode::Parameter);
+                return self.parameter();
             }
             Some('\'') if plain => {
                 self.take();
                 self.modes.push(Mode::Ansi);
             }
-            _ => self.variable(),
+            _ => drop(self.variable()),
         }
         Ok(())
     }
 
     /// Reads the name of a variable, and notes that it is read here.
-    fn variable(&mut self) {
+    fn variable(&mut self) -> String {
         let mut name = String::new();
         while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            if name.starts_with(|c: char| c.is_ascii_digit()) && !c.is_ascii_digit() {
+                break;
+            }
             name.push(c);
             self.take();
         }
-        if is_name(&name) {
-            self.read(&Source::Variable(name));
+        if name.is_empty()
+            && let Some(c) = self.peek().filter(|c| matches!(c, '@' | '*'))
+        {
+            name.push(c);
+            self.take();
         }
+        if !name.is_empty() && !is_name(&name) {
+            name = POSITIONAL.to_owned();
+        }
+        if !name.is_empty() {
+            self.read(&Source::Variable(name.clone()));
+        }
+        name
     }
 
     fn backquote(&mut self) {
@@ -303,8 +349,8 @@ impl Scanner<'_> {
     /// Begins a substitution that ends with `close`.
     fn enter(&mut self, close: char) {
         self.modes.push(Mode::Commands(Some(close)));
-        let id = self.new_command();
-        self.frames.push(Frame { command: Simple::new(id), ..Frame::default() });
+        let (id, at) = (self.new_command(), self.done.out.len());
+        self.frames.push(Frame { command: Simple::new(id), at, ..Frame::default() });
     }
 
     /// Ends a substitution.
@@ -313,38 +359,6 @@ impl Scanner<'_> {
         self.modes.pop();
         if self.frames.len() > 1 {
             self.frames.pop();
-        }
-    }
-
-    fn arithmetic(&mut self, open: usize, close: char, c: char) {
-        let opening = if close == ')' { '(' } else { '[' };
-        if c == opening {
-            self.modes.pop();
-            self.modes.push(Mode::Arithmetic(open + 1, close));
-        } else if c == close && open > 0 {
-            self.modes.pop();
-            self.modes.push(Mode::Arithmetic(open - 1, close));
-        } else if c == close {
-            if close == ')' && self.peek() == Some(')') {
-                self.take();
-            }
-            self.modes.pop();
-        } else if c.is_ascii_alphabetic() || c == '_' {
-            self.done.out.pop();
-            self.at -= 1;
-            self.variable();
-        }
-    }
-
-    fn array(&mut self, c: char) {
-        match c {
-            ')' => drop(self.modes.pop()),
-            '"' => self.modes.push(Mode::Double),
-            '\'' => self.modes.push(Mode::Single),
-            '#' if self.done.out[..self.done.out.len() - 1].ends_with([' ', '\t', '\n', '(']) => {
-                self.modes.push(Mode::Comment);
-            }
-            _ => {}
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Simple command being read: its program, the words so far, and how it would read the word at hand.
 
 use super::flow::CommandFacts;
+use super::grammar::{Arguments, Role};
 use super::is_name;
 use super::limit::Limit;
 use super::programs::{self, DECLARATIONS, KEYWORDS, PREFIXES, Place};
+use super::readers;
+use super::starters;
 
 /// Maximum number of words that are remembered of a command.
 const MAX_WORDS: usize = 64;
@@ -12,6 +15,8 @@ const MAX_WORDS: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Redirect {
     File,
+    /// `<`
+    Input,
     /// `<<<`: the word is standard input.
     HereString,
 }
@@ -26,8 +31,22 @@ pub(super) struct Simple {
     pub(super) word: String,
     pub(super) in_word: bool,
     pub(super) redirect: Option<Redirect>,
+    /// It has an input of its own: a redirection, or the command before it in a pipeline.
+    pub(super) has_input: bool,
+    /// It writes to a list of commands: `>(…)`.
+    pub(super) feeds: bool,
+    /// A keyword before its program begins or ends a list of commands.
+    pub(super) is_compound: bool,
+    /// First command of the list that ends before it.
+    pub(super) closed: Option<usize>,
     words: Vec<String>,
+    last: String,
     operands: usize,
+    arguments: Option<Arguments>,
+    /// A shell was named among the arguments of a program that need not start it.
+    loose: bool,
+    /// Options of a declaration.
+    flags: String,
     /// The next word belongs to an option of a prefix.
     taken: bool,
 }
@@ -41,8 +60,10 @@ pub(super) enum Reading {
     Assigned(String, bool),
     /// As the name of the program.
     Program,
-    /// As code, by this program.
-    Code(Limit, String),
+    /// As the value of this variable, which names programs or is run.
+    Executed(String),
+    /// As code, by this program; `true` where a program's name stands in it.
+    Code(Limit, String, bool),
 }
 
 impl Simple {
@@ -60,40 +81,119 @@ impl Simple {
         self.words.len()
     }
 
+    /// True after the option of a declaration: `declare -A`.
+    pub(super) fn declares(&self, option: char) -> bool {
+        self.flags.contains(option)
+    }
+
+    /// True if a command would begin here in the text that the program writes.
+    pub(super) fn begins(&self) -> bool {
+        let operands = usize::from(self.program.as_deref() == Some("printf"));
+        self.operands <= operands && programs::names_program(&self.word)
+    }
+
+    /// Returns the name of the program if it reads code of a shell from its input.
+    pub(super) fn shell_input(&self) -> Option<String> {
+        let facts = self.facts(0);
+        facts.input.is_some_and(|(_, shell)| shell).then_some(facts.program)
+    }
+
     /// Returns how the word at hand is read, with what was read of it so far.
     pub(super) fn reading(&self) -> Reading {
         if self.redirect.is_some() {
             return Reading::Data;
         }
-        let assigned = assignment(&self.word).map(|name| {
-            let value = self.word.split_once('=').map_or("", |(_, value)| value);
-            Reading::Assigned(name.to_owned(), !value.contains(char::is_whitespace))
-        });
         let Some(program) = self.program.as_deref() else {
-            return assigned.unwrap_or(Reading::Program);
+            return self.assigned().unwrap_or(Reading::Program);
         };
         if PREFIXES.contains(&program) {
-            return match assigned {
-                Some(assigned) => assigned,
-                None if self.taken || self.word.starts_with('-') => Reading::Data,
-                // The duration of `timeout`.
-                None if program == "timeout" && self.operands == 0 => Reading::Data,
-                None => Reading::Program,
-            };
+            return self.after_prefix(program);
         }
         if DECLARATIONS.contains(&program) {
-            return assigned.unwrap_or_else(|| Reading::Code(Limit::Word, program.to_owned()));
+            return self.assigned().unwrap_or_else(|| Reading::Code(Limit::Word, program.to_owned(), false));
+        }
+        if program == "printf"
+            && let [_, option, name, ..] = self.words.as_slice()
+            && option == "-v"
+        {
+            return Reading::Assigned(name.clone(), self.words.len() <= 4 && programs::names_program(&self.word));
         }
         if program == "for" && self.operands > 0 {
             return self.words.get(1).map_or(Reading::Data, |name| Reading::Assigned(name.clone(), true));
         }
-        let before = |back: usize| {
-            self.words.len().checked_sub(back).and_then(|at| self.words.get(at)).map_or("", String::as_str)
+        self.argument(program)
+    }
+
+    /// Returns the array in whose index the word at hand is: `array[`.
+    pub(super) fn index_of(&self) -> Option<&str> {
+        let (name, index) = self.word.split_once('[')?;
+        (is_name(name) && !index.contains(']')).then_some(name)
+    }
+
+    fn assigned(&self) -> Option<Reading> {
+        if self.index_of().is_some() {
+            return Some(Reading::Code(Limit::Number, "the index of an array".to_owned(), false));
+        }
+        let name = assignment(&self.word)?;
+        if programs::is_executed(name) {
+            return Some(Reading::Executed(name.to_owned()));
+        }
+        let value = self.word.split_once('=').map_or("", |(_, value)| value);
+        Some(Reading::Assigned(name.to_owned(), programs::names_program(value)))
+    }
+
+    fn after_prefix(&self, program: &str) -> Reading {
+        if programs::splits_command(program, if self.taken { &self.last } else { &self.word }) {
+            return Reading::Code(Limit::Path, program.to_owned(), programs::names_program(&self.word));
+        }
+        match self.assigned() {
+            Some(assigned) => assigned,
+            None if self.taken || self.word.starts_with('-') => Reading::Data,
+            // The duration of `timeout`.
+            None if program == "timeout" && self.operands == 0 => Reading::Data,
+            None if program == "command" && self.last.eq_ignore_ascii_case("-v") => Reading::Data,
+            None => Reading::Program,
+        }
+    }
+
+    fn argument(&self, program: &str) -> Reading {
+        let Some(arguments) = &self.arguments else {
+            let place = Place { operands: self.operands, last: &self.last, word: &self.word };
+            let (role, limit) = programs::argument(program, &place);
+            let begins = program != "eval" || self.operands == 0;
+            return self.as_read(role, limit, limit == Limit::Path, begins, program);
         };
-        let place = Place { operands: self.operands, before: [before(1), before(2)], word: &self.word };
-        match programs::argument(program, &place) {
-            Some(limit) => Reading::Code(limit, program.to_owned()),
-            None => Reading::Data,
+        let names = ["-exec", "-execdir", "-ok", "-okdir", "--"].contains(&self.last.as_str())
+            || (arguments.operands() == 2 && self.words.get(1).is_some_and(|word| word == "exec"));
+        let grammar = arguments.grammar;
+        let role = match arguments.role(&self.word) {
+            _ if starters::contains(program) && self.word.chars().all(|c| c == super::scan::EXPANDED) && names => {
+                Role::Program
+            }
+            // What a program takes that starts others somewhere else, or that need not start a shell, is data.
+            Role::Unknown if starters::contains(program) && grammar.names.is_empty() => Role::Data,
+            Role::Unknown | Role::Program if self.loose => Role::Data,
+            Role::Unknown
+                if starters::starts_second(program) && grammar.names.is_empty() && arguments.operands() == 1 =>
+            {
+                Role::Program
+            }
+            Role::Program if starters::starts_second(program) && program != "chroot" => Role::Unknown,
+            // It may belong to an option.
+            Role::Program if starters::starts(program) && self.last.starts_with('-') => Role::Unknown,
+            role => role,
+        };
+        let begins = !grammar.names.contains(&"ssh") || arguments.operands() == 1;
+        self.as_read(role, grammar.limit, grammar.shell, begins, program)
+    }
+
+    fn as_read(&self, role: Role, limit: Limit, shell: bool, begins: bool, program: &str) -> Reading {
+        let code = |names: bool| Reading::Code(limit, program.to_owned(), names);
+        match role {
+            Role::Data => Reading::Data,
+            Role::Program => Reading::Program,
+            Role::Unknown => code(false),
+            Role::Code => code(shell && begins && programs::names_program(&self.word)),
         }
     }
 
@@ -114,8 +214,12 @@ impl Simple {
         }
         let taken = std::mem::take(&mut self.taken);
         match self.program.as_deref() {
-            None if KEYWORDS.contains(&word.as_str()) || assignment(&word).is_some() => return Some(word),
-            None => self.program = Some(last_component(&word)),
+            None if KEYWORDS.contains(&word.as_str()) => {
+                self.is_compound = true;
+                return Some(word);
+            }
+            None if assignment(&word).is_some() => return Some(word),
+            None => self.start(&word),
             Some(prefix) if PREFIXES.contains(&prefix) => {
                 let first_of_timeout = prefix == "timeout" && self.operands == 0;
                 if taken || assignment(&word).is_some() {
@@ -124,31 +228,91 @@ impl Simple {
                 } else if first_of_timeout {
                     self.operands += 1;
                 } else {
-                    self.program = Some(last_component(&word));
                     self.words.clear();
                     self.operands = 0;
+                    self.start(&word);
                 }
             }
-            Some(_) => self.operands += usize::from(!word.starts_with('-')),
+            Some(program) => {
+                if DECLARATIONS.contains(&program) && word.starts_with('-') {
+                    self.flags.push_str(&word);
+                }
+                self.operands += usize::from(!word.starts_with('-'));
+                self.read_argument(&word);
+            }
         }
+        self.last.clone_from(&word);
         if self.words.len() < MAX_WORDS {
             self.words.push(word.clone());
         }
         Some(word)
     }
 
+    fn start(&mut self, word: &str) {
+        let program = last_component(word);
+        // A variable may name a shell.
+        self.loose = word.contains(super::scan::EXPANDED);
+        self.arguments =
+            if self.loose { Some(readers::shell()) } else { readers::grammar(&program) }.map(Arguments::new);
+        self.is_compound |= COMPOUND.contains(&program.as_str());
+        self.program = Some(program);
+    }
+
+    fn read_argument(&mut self, word: &str) {
+        let name = last_component(word);
+        let (program, grammar) = (self.program.as_deref().unwrap_or_default(), readers::grammar(&name));
+        let is_shell = readers::SHELLS.contains(&name.as_str());
+        let starts = starters::starts(program) && self.arguments.as_ref().is_none_or(|a| a.grammar.names.is_empty());
+        if let Some(grammar) = grammar
+            && (is_shell || starts)
+            && self
+                .arguments
+                .as_ref()
+                .is_none_or(|a| !readers::SHELLS.iter().any(|shell| a.grammar.names.contains(shell)))
+        {
+            self.loose = !starters::starts(program);
+            self.arguments = Some(Arguments::new(grammar));
+        } else if let Some(arguments) = &mut self.arguments {
+            arguments.word(word);
+        }
+    }
+
     /// Returns what is known of the command at its end.
     pub(super) fn facts(&self, pipeline: usize) -> CommandFacts {
         let reads = matches!(self.program.as_deref(), Some("read" | "mapfile" | "readarray"));
-        let names = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
+        let mut names: Vec<String> = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
+        if reads && names.is_empty() {
+            names.extend(["REPLY".to_owned(), "MAPFILE".to_owned()]);
+        }
+        let program = self.program.clone().unwrap_or_default();
+        let input = match &self.arguments {
+            // It hands its input to a program as arguments, and perhaps as a part of code: `sh -c '{}'`.
+            Some(_) if matches!(program.as_str(), "xargs" | "parallel") => {
+                let placed =
+                    |word: &String| word.split_once("{}").is_some_and(|(before, _)| programs::names_program(before));
+                Some((Limit::Path, self.words.iter().any(placed)))
+            }
+            Some(arguments) if !self.loose => {
+                let grammar = arguments.grammar;
+                arguments.reads_input().then_some((grammar.limit.max(Limit::Path), grammar.shell))
+            }
+            None if matches!(program.as_str(), "sudo" | "env" | "nice" | "nohup") => Some((Limit::Path, true)),
+            _ => None,
+        };
         CommandFacts {
-            program: self.program.clone().unwrap_or_default(),
-            operands: self.operands,
+            program,
             pipeline,
             reads: names,
+            input,
+            inherits: !self.has_input,
+            feeds: self.feeds,
+            is_compound: self.is_compound,
         }
     }
 }
+
+/// Words that begin compound commands, and are programs to the scanner.
+const COMPOUND: &[&str] = &["for", "case", "select", "function"];
 
 /// Returns the variable of a word that is an assignment.
 pub(super) fn assignment(word: &str) -> Option<&str> {

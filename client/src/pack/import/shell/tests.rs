@@ -4,6 +4,9 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
+mod code;
+mod matrix;
+
 /// Splits a script at `{{name}}`; the values are those of `names`.
 fn parts(script: &str, names: &[&str]) -> Vec<Part> {
     let mut parts = Vec::new();
@@ -76,11 +79,11 @@ fn a_value_that_a_script_reads_as_code_is_limited() {
         ("D={{a}}; [[ $D -lt 1 ]] || true", Limit::Number, "arithmetic of [["),
         ("if (( $(echo \"{{a}} > 1\" | bc -l) )); then echo; fi", Limit::Number, "arithmetic"),
         ("let x={{a}}", Limit::Number, "let"),
-        ("eval \"$SSM_a\"", Limit::Path, "eval"),
+        ("eval \"ls $SSM_a\"", Limit::Path, "eval"),
         ("C=\"rm {{a}}\"\neval \"$C\"", Limit::Path, "eval"),
         ("bash -c 'echo {{a}}'", Limit::Path, "bash"),
         ("docker exec x sh -c \"ls {{a}}\"", Limit::Path, "docker"),
-        ("su x -c \"{{a}}\"", Limit::Path, "su"),
+        ("su x -c \"ls {{a}}\"", Limit::Path, "su"),
         ("python3 -c \"print('{{a}}')\"", Limit::Word, "python3"),
         ("sed -i 's/x/{{a}}/' f", Limit::Word, "sed"),
         ("awk '{print {{a}}}' f", Limit::Word, "awk"),
@@ -88,13 +91,13 @@ fn a_value_that_a_script_reads_as_code_is_limited() {
         ("echo \"iptables -D {{a}}\" | at now", Limit::Path, "at"),
         ("cat <<EOF | ssh host\nls {{a}}\nEOF", Limit::Path, "ssh"),
         ("bash <<EOF\nls {{a}}\nEOF", Limit::Path, "bash"),
-        ("bash <<< \"{{a}}\"", Limit::Path, "bash"),
+        ("bash <<< \"ls {{a}}\"", Limit::Path, "bash"),
         ("cat > /x.sh <<EOF\n  #!/bin/sh\nls {{a}}\nEOF", Limit::Path, "the script that a here-document writes"),
         ("read -r -d '' C <<EOF\nls {{a}}\nEOF\neval \"$C\"", Limit::Path, "eval"),
-        ("read -r C <<< {{a}}; eval $C", Limit::Path, "eval"),
-        ("echo {{a}} | while read x; do eval $x; done", Limit::Path, "eval"),
+        ("read -r C <<< {{a}}; eval ls $C", Limit::Path, "eval"),
+        ("echo {{a}} | while read x; do eval ls $x; done", Limit::Path, "eval"),
         ("for x in {{a}}; do eval ls $x; done", Limit::Path, "eval"),
-        ("X=$(echo {{a}} | tr a b)\nY=(\"$X\")\neval \"${Y[@]}\"", Limit::Path, "eval"),
+        ("X=$(echo {{a}} | tr a b)\nY=(ls \"$X\")\neval \"${Y[@]}\"", Limit::Path, "eval"),
         ("local x=\"{{a}}\"; trap \"rm $x\" EXIT", Limit::Path, "trap"),
     ] {
         let done = rewritten(script).unwrap_or_else(|refused| panic!("{script:?}: {refused}"));
@@ -135,7 +138,9 @@ fn a_program_that_is_given_a_value_is_not_given_an_option() {
         ("echo {{a}}", vec![]),
         ("A={{a}} [ {{a}} = x ]", vec![]),
         ("tar xf {{b}} > {{a}}", vec![1]),
-        ("rm \"{{a}}\"", vec![]),
+        ("rm \"{{a}}\"", vec![0]),
+        ("rm '{{a}}'", vec![0]),
+        ("rm \"x{{a}}\"", vec![]),
     ] {
         assert_eq!(rewritten(script).unwrap().operands, operands, "{script:?}");
     }

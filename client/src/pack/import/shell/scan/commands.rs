@@ -1,6 +1,7 @@
 //! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
 
-use super::super::flow::Use;
+use super::super::flow::{Source, Use};
+use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::simple::{Redirect, Simple, assignment};
 use super::{Mode, Outcome, Scanner};
@@ -37,6 +38,8 @@ impl Scanner<'_> {
                 if frame.parentheses > 0 {
                     frame.parentheses -= 1;
                     self.end_command(true);
+                    self.command().is_compound = true;
+                    self.close_list();
                 } else if frame.cases > 0 {
                     self.end_command(true);
                 } else if close == Some(')') {
@@ -50,6 +53,7 @@ impl Scanner<'_> {
                 self.end_word_before_redirection();
                 if self.peek() == Some('(') {
                     self.take();
+                    self.command().feeds = true;
                     self.enter(')');
                 } else {
                     while matches!(self.peek(), Some('>' | '|')) {
@@ -77,9 +81,15 @@ impl Scanner<'_> {
             self.take();
             self.modes.push(Mode::Arithmetic(0, ')'));
         } else if command.in_word && command.word.ends_with('=') && assignment(&command.word).is_some() {
+            self.is_later_element = false;
             self.modes.push(Mode::Array);
         } else {
             // A subshell, or a function, whose name is the word before.
+            self.end_word();
+            let name = self.command().program.clone().filter(|_| next == Some(')'));
+            self.done.facts.functions.extend(name);
+            self.command().is_compound = true;
+            self.open_list();
             self.end_command(true);
             self.frame().parentheses += 1;
         }
@@ -97,6 +107,7 @@ impl Scanner<'_> {
 
     pub(super) fn less(&mut self) -> Outcome<()> {
         self.end_word_before_redirection();
+        self.command().has_input |= self.peek() != Some('(');
         match (self.peek(), self.peek_at(1)) {
             (Some('<'), Some('<')) => {
                 self.take();
@@ -115,7 +126,7 @@ impl Scanner<'_> {
                 self.take();
                 self.command().redirect = Some(Redirect::File);
             }
-            _ => self.command().redirect = Some(Redirect::File),
+            _ => self.command().redirect = Some(Redirect::Input),
         }
         Ok(())
     }
@@ -129,7 +140,16 @@ impl Scanner<'_> {
         let test = self.command().is_test();
         let number = self.command().number();
         let Some(word) = self.command().end_word() else { return };
-        let program = self.command().program.clone();
+        let command = self.command();
+        let (program, is_first) = (command.program.clone(), command.number() <= 1);
+        if program.as_deref().is_none_or(|program| is_first && program == word) {
+            self.keyword(&word);
+        }
+        self.declared(&word);
+        self.bare_names(&word);
+        if test && is_name(&word) {
+            self.tests.push((number, Source::Variable(word.clone())));
+        }
         match (program.as_deref(), word.as_str()) {
             (Some("[["), "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge") if test => self.operators.push(number),
             (Some("[["), "]]") => self.end_test(),
@@ -138,7 +158,10 @@ impl Scanner<'_> {
                 self.frame().cases += 1;
             }
             (Some("esac"), "esac") => self.end_command(true),
-            (Some("function"), name) if name != "function" => self.end_command(true),
+            (Some("function"), name) if name != "function" => {
+                self.done.facts.functions.insert(name.to_owned());
+                self.end_command(true);
+            }
             _ => {}
         }
     }
@@ -156,21 +179,24 @@ impl Scanner<'_> {
 
     pub(super) fn end_command(&mut self, ends_pipeline: bool) {
         // `esac` before `;` or `)` has no blank after it.
-        self.command().end_word();
+        self.end_word();
         let pipeline = self.pipeline;
         let command = self.command();
-        let (id, facts, esac) = (command.id, command.facts(pipeline), command.program.as_deref() == Some("esac"));
-        if esac {
+        let (id, facts, closed) = (command.id, command.facts(pipeline), command.closed);
+        if facts.program == "esac" {
             let frame = self.frame();
             frame.cases = frame.cases.saturating_sub(1);
         }
-        if facts.program.is_empty() {
-            *self.command() = Simple::new(id);
-        } else {
-            self.done.facts.commands[id] = facts;
-            let id = self.new_command();
-            *self.command() = Simple::new(id);
+        if let Some(first) = closed.filter(|_| !ends_pipeline) {
+            self.done.facts.outputs.push((first..id, pipeline));
         }
+        let mut next = id;
+        if !facts.program.is_empty() || !facts.inherits || facts.is_compound {
+            self.done.facts.commands[id] = facts;
+            next = self.new_command();
+        }
+        *self.command() = Simple::new(next);
+        self.command().has_input = !ends_pipeline;
         if ends_pipeline {
             self.pipeline += 1;
         }

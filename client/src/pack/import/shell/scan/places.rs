@@ -1,51 +1,123 @@
 //! Places for values: what is written there, and by what a value or variable is read.
 
-use super::super::flow::{Source, Use};
+use super::super::flow::{Here, Source, Use};
 use super::super::limit::Limit;
 use super::super::programs;
-use super::super::simple::{Reading, Redirect};
-use super::{EXPANDED, Mode, Outcome, Scanner, Token};
+use super::super::simple::{Reading, Redirect, Simple};
+use super::{EXPANDED, Frame, Mode, Outcome, Scanner, Token};
 
 impl Scanner<'_> {
     /// Notes that `source` is read here, by everything that this place is a part of.
     pub(super) fn read(&mut self, source: &Source) {
         let mut frame = self.frames.len();
         let mut uses = Vec::new();
+        let mut at = self.expansion_at;
+        // The source only chooses the text that the outer contexts get.
+        let mut fetched = false;
+        let mut is_later = self.is_later_element;
+        let mut is_element = false;
+        // The command of the next list has been read.
+        let mut is_read = false;
         // True while the text at this place is what the outer contexts get.
-        for mode in self.modes.iter().rev() {
+        for (depth, mode) in self.modes.iter().rev().enumerate() {
             match mode {
                 Mode::Arithmetic(..) => {
-                    uses.push(Use::Code(Limit::Number, "arithmetic".to_owned()));
+                    if !fetched {
+                        uses.push(Use::Code(Limit::Number, "arithmetic".to_owned()));
+                    }
                     // The outer contexts get a number.
                     break;
                 }
                 Mode::Here(id, _, script) => {
-                    uses.push(Use::Here(*id, *script));
-                    // The document belongs to the command, whose input it is.
-                    break;
-                }
-                Mode::Commands(_) => {
-                    frame = frame.saturating_sub(1);
-                    let Some(command) = self.frames.get(frame).map(|frame| &frame.command) else { break };
-                    match command.reading() {
-                        Reading::Data if command.redirect == Some(Redirect::HereString) => {
-                            uses.push(Use::Here(command.id, false));
-                        }
-                        Reading::Data if command.is_test() => self.tests.push((command.number(), source.clone())),
-                        Reading::Data => uses.push(Use::Argument(command.id)),
-                        Reading::Assigned(name, first) => uses.push(Use::Assigned(name, first)),
-                        Reading::Program => uses.push(Use::Program),
-                        Reading::Code(limit, reader) => uses.push(Use::Code(limit, reader)),
+                    if !fetched {
+                        uses.push(Use::Here(*id, Here { script: *script, begins: self.begins_line(at) }));
                     }
-                    let program = command.program.as_deref();
-                    if program.is_some_and(|program| !programs::repeats(program)) {
+                    // The document belongs to a command that has been read already.
+                    let program = self.done.facts.commands.get(*id).map_or("", |command| &command.program);
+                    if !self.goes_on(program) {
                         break;
                     }
+                    is_read = true;
                 }
-                Mode::Double | Mode::Single | Mode::Ansi | Mode::Parameter | Mode::Array | Mode::Comment => {}
+                Mode::Parameter(number) => {
+                    let assigned = self.parameters.get(*number).and_then(|parameter| parameter.assigned.clone());
+                    uses.extend(assigned.filter(|_| !fetched).map(|name| Use::Assigned(name, true)));
+                }
+                Mode::Array => is_element = true,
+                Mode::Commands(_) => {
+                    frame = frame.saturating_sub(1);
+                    let Some(Frame { command, at: began, .. }) = self.frames.get(frame) else { break };
+                    if std::mem::take(&mut is_read) {
+                        (at, is_later, is_element) = (*began, false, false);
+                        continue;
+                    }
+                    if fetched {
+                        uses.extend(chosen(command));
+                    } else {
+                        let outer = depth > 0 && at != self.expansion_at;
+                        match command.reading() {
+                            Reading::Data if command.redirect == Some(Redirect::Input) && !outer => {
+                                uses.extend(command.shell_input().map(Use::Fetched));
+                            }
+                            Reading::Data
+                                if command.redirect == Some(Redirect::HereString)
+                                    || (outer && command.redirect.is_some()) =>
+                            {
+                                let begins = programs::names_program(&command.word);
+                                uses.push(Use::Here(command.id, Here { script: false, begins }));
+                            }
+                            Reading::Code(..)
+                                if command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
+                            Reading::Data if command.is_test() => self.tests.push((command.number(), source.clone())),
+                            Reading::Data => uses.push(Use::Argument(command.id, command.begins())),
+                            Reading::Assigned(name, first) => {
+                                uses.push(Use::Assigned(name, first && !(is_element && is_later)))
+                            }
+                            Reading::Program => uses.push(Use::Program),
+                            Reading::Executed(name) => uses.push(Use::Executed(name)),
+                            Reading::Code(limit, reader, names) => {
+                                if names {
+                                    uses.push(Use::Program);
+                                }
+                                uses.push(Use::Code(limit, reader));
+                            }
+                        }
+                    }
+                    let program = command.program.as_deref();
+                    if program.is_some_and(programs::fetches) {
+                        fetched |= !program.is_some_and(programs::repeats);
+                    } else if program.is_some_and(|program| !self.goes_on(program)) {
+                        break;
+                    }
+                    (at, is_later, is_element) = (*began, false, false);
+                }
+                Mode::Double | Mode::Single | Mode::Ansi | Mode::Key | Mode::Comment => {}
             }
         }
         self.done.facts.uses.extend(uses.into_iter().map(|place| (source.clone(), place)));
+    }
+
+    /// True if what a program is given may be what it writes.
+    fn goes_on(&self, program: &str) -> bool {
+        programs::repeats(program) || self.done.facts.functions.contains(program)
+    }
+
+    /// True right after the quote that begins a word.
+    fn opens_word(&self, mode: Mode) -> bool {
+        let quote = if mode == Mode::Double { '"' } else { '\'' };
+        let outer = self.modes.len().checked_sub(2).map(|at| self.modes[at]);
+        let before = self.done.out.strip_suffix(quote);
+        matches!(mode, Mode::Double | Mode::Single)
+            && matches!(outer, Some(Mode::Commands(_)))
+            && before.is_some_and(|before| before.ends_with([' ', '\t']))
+    }
+
+    /// True if a command would begin at this place of the output, in a here-document that a shell reads.
+    fn begins_line(&self, at: usize) -> bool {
+        let text = &self.done.out[..at.min(self.done.out.len())];
+        let tail = text.len().saturating_sub(4096);
+        let from = (tail..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
+        programs::names_program(text[from..].rsplit('\n').next().unwrap_or_default())
     }
 
     pub(super) fn value(&mut self, index: usize) -> Outcome<()> {
@@ -63,8 +135,9 @@ impl Scanner<'_> {
             Some(Token::Char(c)) => c.is_ascii_whitespace() || ";|&)<>`".contains(*c),
             Some(Token::Value(_)) => false,
         };
+        self.expansion_at = self.done.out.len();
         self.read(&Source::Value(index));
-        if starts && self.command().is_operand() {
+        if (starts || self.opens_word(mode)) && self.command().is_operand() {
             self.done.operands.push(index);
         }
         let in_loop = self.command().program.as_deref() == Some("for");
@@ -73,7 +146,7 @@ impl Scanner<'_> {
         let text = match mode {
             Mode::Single => format!("'\"{expansion}\"'"),
             Mode::Ansi => format!("'\"{expansion}\"$'"),
-            Mode::Double | Mode::Here(..) | Mode::Arithmetic(..) | Mode::Parameter => expansion,
+            Mode::Double | Mode::Here(..) | Mode::Arithmetic(..) | Mode::Parameter(_) | Mode::Key => expansion,
             _ if home => {
                 self.done.out.pop();
                 format!("\"$(getent passwd \"{expansion}\" | cut -d: -f6)\"")
@@ -92,5 +165,17 @@ impl Scanner<'_> {
             command.word.push(EXPANDED);
         }
         Ok(())
+    }
+}
+
+/// Returns what it means that the output of a program, which a source chooses, is at this place of a command.
+fn chosen(command: &Simple) -> Option<Use> {
+    match command.reading() {
+        Reading::Program => Some(Use::Program),
+        Reading::Code(Limit::Path, reader, _) => Some(Use::Fetched(reader)),
+        Reading::Executed(name) => Some(Use::Executed(name)),
+        Reading::Assigned(name, _) => Some(Use::FetchedInto(name)),
+        Reading::Data if command.redirect.is_some() => command.shell_input().map(Use::Fetched),
+        Reading::Data | Reading::Code(..) => None,
     }
 }

@@ -1,0 +1,219 @@
+//! Ways of text through a script: from values through variables, pipelines and lists of commands to what reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Facts, Here, POSITIONAL, Reader, Source, Use};
+use crate::pack::import::shell::limit::Limit;
+use crate::pack::import::shell::{ScriptValue, programs};
+
+/// How a value is in a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taint {
+    /// As a part.
+    Part,
+    /// As a part of the first word.
+    First,
+    /// By choosing what a program fetched into it.
+    Fetched,
+}
+
+/// Input of commands that have none of their own.
+const INHERITED: &str = "<";
+
+/// Input of later commands of a pipeline.
+struct Pipeline {
+    commands: Vec<usize>,
+    /// Commands that read code from their input: with a list of commands, all that inherit theirs.
+    readers: Vec<usize>,
+    /// Number of the last command that is a list.
+    list: Option<usize>,
+    /// Number of the last command that writes to a list.
+    feeds: Option<usize>,
+}
+
+pub(super) struct Graph<'a> {
+    facts: &'a Facts,
+    pipelines: BTreeMap<usize, Pipeline>,
+    /// Commands that read code from an input that is not their own.
+    inheriting: Vec<usize>,
+}
+
+impl Graph<'_> {
+    pub(super) fn new(facts: &Facts) -> Graph<'_> {
+        let mut pipelines: BTreeMap<usize, Pipeline> = BTreeMap::new();
+        for (id, command) in facts.commands.iter().enumerate() {
+            let pipeline = pipelines.entry(command.pipeline).or_insert_with(|| Pipeline {
+                commands: Vec::new(),
+                readers: Vec::new(),
+                list: None,
+                feeds: None,
+            });
+            pipeline.commands.push(id);
+            if command.input.is_some() {
+                pipeline.readers.push(id);
+            }
+            if command.feeds {
+                pipeline.feeds = Some(id);
+            }
+            if facts.is_list(command) {
+                pipeline.list = Some(id);
+            }
+        }
+        let inherits =
+            |(id, command): (usize, &super::CommandFacts)| (command.inherits && command.input.is_some()).then_some(id);
+        let inheriting = facts.commands.iter().enumerate().filter_map(inherits).collect();
+        Graph { facts, pipelines, inheriting }
+    }
+
+    /// Returns the readers that take a source at this place for code.
+    pub(super) fn read_by(&self, place: &Use) -> Vec<Reader> {
+        let reader = |limit, name: &str, program| Reader { limit, name: name.to_owned(), program };
+        match place {
+            Use::Program => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
+            Use::Code(limit, name) => vec![reader(*limit, name, false)],
+            Use::Argument(id, begins) => {
+                let program = self.facts.commands.get(*id).map_or("", |command| &command.program);
+                let fetches = programs::fetches(program);
+                let later =
+                    self.later(*id).map(|(limit, shell, name)| reader(limit, name, shell && (*begins || fetches)));
+                later.collect()
+            }
+            Use::Here(id, Here { script, begins }) => {
+                let mut readers: Vec<Reader> =
+                    self.later(*id).map(|(limit, shell, name)| reader(limit, name, shell && *begins)).collect();
+                let Some(command) = self.facts.commands.get(*id) else { return readers };
+                let own = command.input.map(|(limit, shell)| reader(limit, &command.program, shell && *begins));
+                readers.extend(own);
+                if self.facts.is_list(command) {
+                    readers.extend(
+                        self.inputs(&self.inheriting).map(|(l, shell, name)| reader(l, name, shell && *begins)),
+                    );
+                }
+                if *script {
+                    readers.push(reader(Limit::Path, "the script that a here-document writes", *begins));
+                }
+                readers
+            }
+            Use::Assigned(..) | Use::Executed(_) | Use::Fetched(_) | Use::FetchedInto(_) => Vec::new(),
+        }
+    }
+
+    fn inputs<'a>(&'a self, ids: &'a [usize]) -> impl Iterator<Item = (Limit, bool, &'a str)> {
+        ids.iter().filter_map(|id| {
+            let command = &self.facts.commands[*id];
+            command.input.map(|(limit, shell)| (limit, shell, command.program.as_str()))
+        })
+    }
+
+    /// True if the output of a command is the input of a list of commands.
+    fn is_input(&self, id: usize) -> bool {
+        let Some(command) = self.facts.commands.get(id) else { return false };
+        let Some(pipeline) = self.pipelines.get(&command.pipeline) else { return false };
+        pipeline.list.is_some_and(|list| list > id) || pipeline.feeds.is_some_and(|feeds| feeds >= id)
+    }
+
+    /// Returns the commands after `id` in its pipeline that read code from their input.
+    fn later(&self, id: usize) -> impl Iterator<Item = (Limit, bool, &str)> {
+        let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
+        let own = pipeline.map_or(&[][..], |pipeline| {
+            let from = pipeline.readers.partition_point(|other| *other <= id);
+            &pipeline.readers[from..]
+        });
+        let to_list = self.is_input(id);
+        let inheriting = if to_list { &self.inheriting[..] } else { &[] };
+        let outputs = self.facts.outputs.iter().filter(move |(list, _)| list.contains(&id));
+        let of_lists =
+            outputs.filter_map(|(_, pipeline)| self.pipelines.get(pipeline)).flat_map(|p| self.inputs(&p.readers));
+        self.inputs(own).chain(self.inputs(inheriting)).chain(of_lists)
+    }
+
+    /// Returns the values that each variable holds in this way.
+    pub(super) fn origins(&self, values: &[ScriptValue], taint: Taint) -> BTreeMap<String, BTreeSet<usize>> {
+        let mut origins: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        if taint != Taint::Fetched {
+            for (index, value) in values.iter().enumerate() {
+                origins.entry(value.variable.clone()).or_default().insert(index);
+            }
+            origins.entry(POSITIONAL.to_owned()).or_default().extend(&self.facts.arguments);
+        }
+        for (source, place) in &self.facts.uses {
+            for (into, begins, fetched) in self.fills(place) {
+                match source {
+                    Source::Variable(name) if !fetched && (begins || taint != Taint::First) => {
+                        edges.entry(name.clone()).or_default().insert(into);
+                    }
+                    Source::Value(index)
+                        if fetched == (taint == Taint::Fetched) && (begins || taint != Taint::First) =>
+                    {
+                        origins.entry(into).or_default().insert(*index);
+                    }
+                    Source::Variable(name) if fetched && taint == Taint::Fetched => {
+                        let of = values.iter().position(|value| value.variable == *name);
+                        origins.entry(into).or_default().extend(of);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        for command in &self.facts.commands {
+            let from = if command.inherits {
+                vec![INHERITED.to_owned(), pipe(command.pipeline)]
+            } else {
+                vec![pipe(command.pipeline)]
+            };
+            for name in from {
+                edges.entry(name).or_default().extend(command.reads.iter().cloned());
+            }
+        }
+        let mut waiting: Vec<String> = origins.keys().cloned().collect();
+        while let Some(name) = waiting.pop() {
+            let from = origins.get(&name).cloned().unwrap_or_default();
+            for into in edges.get(&name).into_iter().flatten() {
+                let known = origins.entry(into.clone()).or_default();
+                let before = known.len();
+                known.extend(&from);
+                if known.len() > before {
+                    waiting.push(into.clone());
+                }
+            }
+        }
+        origins
+    }
+
+    /// Returns the variables that text at this place fills, whether it is in their first word, and whether it is fetched.
+    fn fills(&self, place: &Use) -> Vec<(String, bool, bool)> {
+        match place {
+            Use::Assigned(name, begins) => vec![(name.clone(), *begins, false)],
+            Use::FetchedInto(name) => vec![(name.clone(), true, true)],
+            Use::Argument(id, begins) => {
+                let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
+                let mut into = vec![(pipe(command.pipeline), *begins, false)];
+                let outputs = self.facts.outputs.iter().filter(|(list, _)| list.contains(id));
+                into.extend(outputs.map(|(_, pipeline)| (pipe(*pipeline), *begins, false)));
+                if self.is_input(*id) {
+                    into.push((INHERITED.to_owned(), *begins, false));
+                }
+                if self.facts.functions.contains(&command.program) || command.program == "set" {
+                    into.push((POSITIONAL.to_owned(), true, false));
+                }
+                into
+            }
+            Use::Here(id, here) => {
+                let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
+                let mut into: Vec<_> = command.reads.iter().map(|name| (name.clone(), here.begins, false)).collect();
+                into.push((pipe(command.pipeline), here.begins, false));
+                if self.facts.is_list(command) {
+                    into.push((INHERITED.to_owned(), here.begins, false));
+                }
+                into
+            }
+            Use::Program | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) => Vec::new(),
+        }
+    }
+}
+
+/// Name of the input of a pipeline's commands, which no variable has.
+fn pipe(pipeline: usize) -> String {
+    format!("|{pipeline}")
+}

@@ -1,0 +1,71 @@
+//! Lists of commands: which are open, and what is piped out of them; functions and declarations.
+
+use super::super::is_name;
+use super::super::limit::Limit;
+use super::super::programs::DECLARATIONS;
+use super::super::simple::assignment;
+use super::Scanner;
+
+impl Scanner<'_> {
+    /// Notes a word in the place of a program, or a keyword before it, that begins or ends a list.
+    pub(super) fn keyword(&mut self, word: &str) {
+        match word {
+            "if" | "while" | "until" | "{" | "for" | "case" | "select" => self.open_list(),
+            "fi" | "done" | "}" | "esac" => self.close_list(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn open_list(&mut self) {
+        let first = self.command().id;
+        self.frame().lists.push(first);
+    }
+
+    pub(super) fn close_list(&mut self) {
+        let first = self.frame().lists.pop();
+        self.command().closed = first;
+    }
+
+    /// Notes the attributes that a declaration gives to a variable.
+    pub(super) fn declared(&mut self, word: &str) {
+        let command = self.command();
+        if !command.program.as_deref().is_some_and(|program| DECLARATIONS.contains(&program)) {
+            return;
+        }
+        let Some(name) = assignment(word).or_else(|| is_name(word).then_some(word)) else { return };
+        let (keys, integer, reference) = (command.declares('A'), command.declares('i'), command.declares('n'));
+        if keys {
+            self.associative.insert(name.to_owned());
+        }
+        if integer {
+            self.integers.insert(name.to_owned());
+            self.code(name, Limit::Number, "declare -i");
+        }
+        if reference {
+            self.code(name, Limit::Word, "declare -n");
+        }
+    }
+
+    /// Notes the variables that the shell evaluates by their bare names in this word: `array[name]=…`, `let name`.
+    pub(super) fn bare_names(&mut self, word: &str) {
+        if self.command().program.as_deref() == Some("let") {
+            return self.evaluated(word, "let");
+        }
+        let Some(name) = assignment(word) else { return };
+        if self.integers.contains(name) {
+            let value = word.split_once('=').map_or("", |(_, value)| value);
+            self.evaluated(value, "declare -i");
+        }
+        if let Some((_, index)) = word.split_once('=').and_then(|(name, _)| name.split_once('['))
+            && !self.associative.contains(name)
+        {
+            self.evaluated(index, "the index of an array");
+        }
+    }
+
+    fn evaluated(&mut self, text: &str, reader: &str) {
+        for name in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| is_name(name)) {
+            self.code(name, Limit::Number, reader);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Programs that start another one, which their arguments name.
+
+use super::grammar::{COMMON, Grammar, Role};
+use super::limit::Limit;
+
+const DATA: &[Role] = &[Role::Data];
+const CODE: &[Role] = &[Role::Code];
+
+/// Programs that start the program that an operand names.
+const STARTERS: &[&str] = &[
+    "xargs",
+    "watch",
+    "parallel",
+    "nsenter",
+    "chroot",
+    "systemd-run",
+    "script",
+    "setpriv",
+    "unshare",
+    "strace",
+    "ltrace",
+    "stdbuf",
+    "taskset",
+    "numactl",
+    "chrt",
+    "cgexec",
+    "capsh",
+    "busybox",
+    "flock",
+    "runcon",
+    "doas",
+    "pkexec",
+    "gosu",
+    "su-exec",
+    "fakeroot",
+    "entr",
+    "start-stop-daemon",
+    "unbuffer",
+    "perf",
+    "daemonize",
+];
+
+/// Their arguments: behind options, which are not known, stands the name of a program.
+static STARTER: Grammar =
+    Grammar { limit: Limit::Path, code: "c", shell: true, long: &[("command", CODE)], first: Role::Program, ..COMMON };
+
+/// Programs that may start a program of their arguments somewhere else.
+const CONTAINERS: &[&str] =
+    &["docker", "podman", "nerdctl", "crictl", "kubectl", "oc", "lxc", "machinectl", "docker-compose", "find"];
+
+static CONTAINER: Grammar = Grammar {
+    limit: Limit::Path,
+    flags: "itdqa",
+    data: "uwevpnclhmf",
+    long: &[
+        ("user", DATA),
+        ("workdir", DATA),
+        ("env", DATA),
+        ("name", DATA),
+        ("network", DATA),
+        ("volume", DATA),
+        ("namespace", DATA),
+        ("container", DATA),
+        ("context", DATA),
+    ],
+    first: Role::Data,
+    rest: Role::Data,
+    permutes: true,
+    ..COMMON
+};
+
+/// Returns how such a program reads its arguments up to the name of the other one.
+pub(super) fn grammar(program: &str) -> Option<&'static Grammar> {
+    let starter = STARTERS.contains(&program).then_some(&STARTER);
+    starter.or_else(|| CONTAINERS.contains(&program).then_some(&CONTAINER))
+}
+
+/// True for programs that start the one after their first operand, which is data.
+pub(super) fn starts_second(program: &str) -> bool {
+    ["flock", "chroot", "taskset", "gosu", "su-exec", "runcon"].contains(&program)
+}
+
+/// True for programs that start another one, which their arguments name.
+pub(super) fn starts(program: &str) -> bool {
+    STARTERS.contains(&program) || CONTAINERS.contains(&program)
+}
+
+/// True for programs of [`starts`] whose arguments, options included, are data up to that name.
+pub(super) fn contains(program: &str) -> bool {
+    CONTAINERS.contains(&program)
+}
