@@ -175,8 +175,10 @@ const GRAMMARS: &[Grammar] = &[
         input: Input::Never,
         ..COMMON
     },
+    // Its code starts nothing and writes no files.
     Grammar {
         names: &["jq", "yq"],
+        limit: Limit::Path,
         flags: "rcnesRSMCaj",
         data: "L",
         file: "f",
