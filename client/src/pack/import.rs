@@ -15,6 +15,7 @@ mod clients;
 mod converted;
 mod documents;
 mod emit;
+mod follow;
 mod format;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
@@ -28,6 +29,7 @@ mod report;
 mod rundeck;
 mod schema;
 mod scripted;
+mod secrets;
 mod shell;
 mod source;
 mod ssm;

@@ -13,6 +13,7 @@ mod context;
 mod interpreter;
 mod job;
 mod options;
+mod positional;
 mod powershell;
 mod steps;
 mod xml;

@@ -26,6 +26,11 @@ impl Parameter {
         self.schema.get("type").is_some_and(|kind| kind == "array")
     }
 
+    /// True if its value is in no log and no record.
+    pub(super) fn is_secret(&self) -> bool {
+        self.schema.get("secret").is_some_and(|secret| secret == true)
+    }
+
     fn is_text(&self) -> bool {
         self.schema.get("type").is_some_and(|kind| kind == "string")
     }
@@ -79,6 +84,18 @@ pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], reader: ReadBy<'
         done.script.insert_str(0, &format!("#!{shell}\n"));
     }
     Ok(done)
+}
+
+/// True for the text of a script that a shell reads.
+pub(super) fn is_shell_script(text: &str, reader: ReadBy<'_>) -> bool {
+    match reader {
+        ReadBy::Program(program) => is_shell(program),
+        ReadBy::FirstLine(_) => text
+            .lines()
+            .next()
+            .filter(|line| line.starts_with("#!"))
+            .is_none_or(|line| interpreter(line).is_ok_and(is_shell)),
+    }
 }
 
 /// True for a program whose scripts are rewritten.

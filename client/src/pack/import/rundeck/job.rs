@@ -12,6 +12,7 @@ use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
 use crate::pack::import::scripted::{Parameter, limit_values};
+use crate::pack::import::secrets;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{StepsAction, Variable};
 
@@ -36,6 +37,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         rewritten: Vec::new(),
         misplaced: Vec::new(),
         accounts: Vec::new(),
+        secret_arguments: Vec::new(),
     };
     let mut planned = Vec::new();
     for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
@@ -44,7 +46,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, misplaced, accounts, .. } = reading;
+    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, .. } = reading;
     for step in misplaced {
         let message = format!(
             "{step:?} has places that Rundeck leaves as they are: it reads ${{option.x}} in commands and arguments, @option.x@ in \
@@ -55,6 +57,9 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
     for step in rewritten {
         let message = format!("values of callers were put into the text of {step:?}; they are quoted variables now");
         sink.add("template_rewritten", Effect::Safer, &["sequence"], message);
+    }
+    for message in secret_arguments {
+        sink.add(secrets::CODE, Effect::Note, &["sequence"], message);
     }
     limit_values(&mut parameters, &scripts, &mut sink);
     describe(job, &mut sink);

@@ -155,6 +155,13 @@ fn default(
         schema.insert("required".to_owned(), json!(true));
         return;
     }
+    if given.contains(['\'', '"']) {
+        let message = format!(
+            "the default of {name} has quotes in it, which a shell of Rundeck's may have removed; here they are a part of the \
+             value: remove them from the default if they are not meant"
+        );
+        sink.add("quotes_in_default", Effect::Note, &place, message);
+    }
     let value = match delimiter {
         Some(delimiter) => given.split(delimiter.as_str()).filter(|value| !value.is_empty()).map(Value::from).collect(),
         None => Value::String(given),

@@ -4,9 +4,10 @@ use serde_json::Value;
 
 use super::context::{Context, Notation};
 use super::interpreter::{self, Interpreter, Reader};
-use super::{may_be_script, powershell, xml};
+use super::{may_be_script, positional, powershell, xml};
 use crate::pack::import::schema::truth;
 use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
+use crate::pack::import::secrets;
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{After, Piece, Step};
@@ -31,6 +32,8 @@ pub(super) struct Steps<'a> {
     pub(super) misplaced: Vec<String>,
     /// Accounts of the steps, by their names; none for the action's own.
     pub(super) accounts: Vec<(String, Option<String>)>,
+    /// Messages about secrets that become arguments.
+    pub(super) secret_arguments: Vec<String>,
 }
 
 impl Steps<'_> {
@@ -112,6 +115,15 @@ impl Steps<'_> {
             arguments = self.arguments(given)?;
         }
         self.check_arguments(&name, &interpreter, &arguments)?;
+        if scripted::is_shell_script(&done.script, reader) {
+            positional::check(&done.script, &name, &arguments, self.parameters)?;
+            self.secret_arguments.extend(secrets::in_script(&done.script, &name, self.parameters));
+        }
+        let variables = arguments.iter().flatten().filter_map(|piece| match piece {
+            Piece::Variable(name) => Some(name.as_str()),
+            Piece::Text(_) => None,
+        });
+        self.secret_arguments.extend(secrets::in_arguments(variables, &name, self.parameters));
         let mut step = Step::new(&name, std::mem::take(&mut done.script));
         step.one_word = interpreter.reader == Reader::Command(true);
         step.interpreter = interpreter.words;

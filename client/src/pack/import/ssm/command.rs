@@ -11,6 +11,7 @@ use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
 use crate::pack::import::scripted::{Blocked, Parameter, limit_values};
+use crate::pack::import::secrets;
 use crate::pack::import::shell::Rewritten;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{After, Piece, Step, StepsAction, Variable};
@@ -114,6 +115,11 @@ impl Reading<'_> {
             let message =
                 format!("values of callers were put into the text of {}; they are quoted variables now", step.name);
             self.sink.add("template_rewritten", Effect::Safer, &["mainSteps"], message);
+        }
+        if scripts::is_shell(&done.script) {
+            for message in secrets::in_script(&done.script, &step.name, parameters) {
+                self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
+            }
         }
         for place in scripts::undefined(&text, parameters) {
             let message = format!(

@@ -7,6 +7,9 @@ use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::steps::Piece;
 
+/// Reader of scripts: their first line, or the shell that the agent of Systems Manager takes.
+const READER: ReadBy<'_> = ReadBy::FirstLine("/bin/sh");
+
 /// Returns the text of `runCommand`, whose lines may be lists of lines.
 pub(super) fn text(command: &Value, parameters: &[Parameter]) -> Result<String, Blocked> {
     let mut lines = Vec::new();
@@ -43,7 +46,12 @@ pub(super) fn rewritten(text: &str, parameters: &[Parameter]) -> Result<Rewritte
         return Err(("parameter_store", message.to_owned()));
     }
     let values: Vec<_> = parameters.iter().map(|parameter| parameter.value.clone()).collect();
-    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, ReadBy::FirstLine("/bin/sh"))
+    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, READER)
+}
+
+/// True for the text of a rewritten script that a shell reads.
+pub(super) fn is_shell(text: &str) -> bool {
+    scripted::is_shell_script(text, READER)
 }
 
 /// Splits text at the places for declared parameters. Others stay text, as with Systems Manager.

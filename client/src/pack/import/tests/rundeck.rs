@@ -8,6 +8,7 @@ use crate::pack::import::source::SourceFile;
 use crate::pack::test::{TestError, TestOutcome};
 
 mod interpreters;
+mod notes;
 
 fn jobs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/rundeck/shapes")

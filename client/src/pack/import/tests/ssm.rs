@@ -295,3 +295,19 @@ fn damaged_documents_are_refused_or_give_packs_that_build() {
     }
     assert!(planned > 100, "{planned}");
 }
+
+#[test]
+fn a_secret_that_becomes_an_argument_is_named_with_its_step() {
+    for (line, named) in [("mysql -p{{Password}} x", true), ("echo {{Password}} | sha1sum", false)] {
+        let temp = tempfile::tempdir().unwrap();
+        let text = format!(
+            "schemaVersion: '2.2'\nparameters: {{Password: {{type: String}}}}\nmainSteps:\n\
+             - {{action: 'aws:runShellScript', name: dump, inputs: {{runCommand: ['{line}']}}}}\n"
+        );
+        fs::write(temp.path().join("a.yaml"), text).unwrap();
+        let report = import(&temp.path().join("a.yaml"), &temp.path().join("pack")).unwrap();
+        let found = report.actions[0].findings.iter().map(ToString::to_string).collect::<String>();
+        let words = "Password is secret, and \"dump\" gives it to mysql as an argument";
+        assert_eq!(found.contains(words), named, "{line}: {found}");
+    }
+}

@@ -7,7 +7,7 @@ use super::super::*;
 use super::{jobs, run, stderr, stdout};
 
 /// Imports jobs of YAML as a pack.
-fn imported(text: &str) -> (tempfile::TempDir, Report) {
+pub(super) fn imported(text: &str) -> (tempfile::TempDir, Report) {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir(temp.path().join("from")).unwrap();
     fs::write(temp.path().join("from/jobs.yaml"), text).unwrap();
@@ -24,7 +24,7 @@ fn job(step: &str) -> String {
     format!("- name: x\n  options: [{{name: text, value: a b}}]\n  sequence: {{commands: [{{{step}}}]}}\n")
 }
 
-fn findings(report: &Report) -> String {
+pub(super) fn findings(report: &Report) -> String {
     report.actions[0].findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
@@ -117,4 +117,14 @@ fn sudo_becomes_the_account_of_the_action() {
             assert!(!temp.path().join("pack").exists());
         }
     }
+}
+
+#[test]
+fn values_in_arguments_that_a_script_would_run_are_refused() {
+    let step = |script: &str| job(&format!("script: {script}, args: 'a ${{option.text}}'"));
+    let (_temp, report) = imported(&step(r#""eval \"$2\"""#));
+    assert!(findings(&report).contains("step 1 has arguments with the value of text"), "{}", findings(&report));
+    assert_eq!(report.actions[0].verdict(), Verdict::CannotRun);
+    let (_temp, report) = imported(&step(r#""eval \"$1\"\necho \"$2\"""#));
+    assert_ne!(report.actions[0].verdict(), Verdict::CannotRun, "{}", findings(&report));
 }
