@@ -64,10 +64,28 @@ pub enum ImportError {
     /// No pack was found below the directory.
     #[error(
         "there is no source below {}: expected directories with pack.yaml and actions/, or with metadata.json and tasks/, or documents \
-         of Systems Manager, or jobs of Rundeck",
-        crate::show::path(.0)
+         of Systems Manager, or jobs of Rundeck{}",
+        crate::show::path(root),
+        too_large(skipped)
     )]
-    NothingFound(PathBuf),
+    NothingFound {
+        /// The directory.
+        root: PathBuf,
+        /// Files that are too large to be documents.
+        skipped: Vec<LeftOut>,
+    },
+    /// The directory in which the pack is to be made does not exist.
+    #[error(
+        "cannot make {}: there is no directory {}; make it first, or choose another place for the pack",
+        crate::show::path(to),
+        crate::show::path(parent)
+    )]
+    NoParent {
+        /// The pack's directory.
+        to: PathBuf,
+        /// The directory that is missing.
+        parent: PathBuf,
+    },
     /// The source exceeds a limit.
     #[error("{file} of the source is refused: {problem}")]
     Refused {
@@ -95,6 +113,17 @@ pub enum ImportError {
     },
 }
 
+fn too_large(skipped: &[LeftOut]) -> String {
+    match skipped {
+        [] => String::new(),
+        [first, rest @ ..] => {
+            let others =
+                if rest.is_empty() { String::new() } else { format!(", and {} other large files", rest.len()) };
+            crate::show::visible(&format!("; not looked at: {} ({}){others}", first.file, first.why))
+        }
+    }
+}
+
 impl ImportError {
     fn refused(file: impl Into<String>, problem: impl Into<String>) -> ImportError {
         let shorten = |text: String| packs_schema::base::strict::shorten(&text, 300);
@@ -106,6 +135,10 @@ impl ImportError {
 pub fn import(source: &Path, to: &Path) -> Result<Report, ImportError> {
     if to.symlink_metadata().is_ok() {
         return Err(PackError::Exists(to.to_owned()).into());
+    }
+    let parent = write::parent(to);
+    if !parent.is_dir() {
+        return Err(ImportError::NoParent { to: to.to_owned(), parent: parent.to_owned() });
     }
     let source = source.canonicalize().map_err(PackError::file("read", source))?;
     let format = Format::detect(&source)?.ok_or_else(|| ImportError::UnknownFormat(source.clone()))?;
@@ -124,11 +157,20 @@ pub struct ImportedSource {
     pub outcome: Result<Report, ImportError>,
 }
 
+/// Result of [`import_all`].
+#[derive(Debug)]
+pub struct ImportedAll {
+    /// The sources, sorted.
+    pub sources: Vec<ImportedSource>,
+    /// Files that may be documents by their names, and are too large to be read as such.
+    pub skipped: Vec<LeftOut>,
+}
+
 /// Imports every source below `root`, each into a directory of `to` that is called like the pack.
-pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportError> {
-    let found = subtree::find(root)?;
+pub fn import_all(root: &Path, to: &Path) -> Result<ImportedAll, ImportError> {
+    let subtree::Found { sources: found, skipped } = subtree::find(root)?;
     if found.is_empty() {
-        return Err(ImportError::NothingFound(root.to_owned()));
+        return Err(ImportError::NothingFound { root: root.to_owned(), skipped });
     }
     std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
     let mut written: BTreeMap<PackName, PathBuf> = BTreeMap::new();
@@ -149,7 +191,7 @@ pub fn import_all(root: &Path, to: &Path) -> Result<Vec<ImportedSource>, ImportE
         });
         ImportedSource { directory, outcome }
     };
-    Ok(found.into_iter().map(import).collect())
+    Ok(ImportedAll { sources: found.into_iter().map(import).collect(), skipped })
 }
 
 /// Reads and converts one source; a licence may lie above it, up to `root`.

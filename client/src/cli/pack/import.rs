@@ -8,7 +8,7 @@ use serde_json::json;
 use super::failure;
 use crate::cli::failure::{Exit, Failure};
 use crate::pack::import::{
-    self, ActionReport, Effect, ImportError, ImportFinding, ImportedSource, Report, Totals, Verdict,
+    self, ActionReport, Effect, ImportError, ImportFinding, ImportedAll, ImportedSource, Report, Totals, Verdict,
 };
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
@@ -38,8 +38,8 @@ pub struct ImportCommand {
 /// Runs `bolt pack import`.
 pub(super) fn run(command: &ImportCommand, json: bool) -> Result<Exit, Failure> {
     if command.all {
-        let sources = import::import_all(&command.source, &command.to).map_err(|e| import_failure(&e))?;
-        return Ok(print_all(&sources, json));
+        let all = import::import_all(&command.source, &command.to).map_err(|e| import_failure(&e))?;
+        return Ok(print_all(&all, json));
     }
     let report = import::import(&command.source, &command.to).map_err(|e| import_failure(&e))?;
     if json {
@@ -89,7 +89,8 @@ fn summary(totals: &Totals) -> String {
     format!("{}; {}", counted(totals.found, "action"), verdicts.join(", "))
 }
 
-fn print_all(sources: &[ImportedSource], json: bool) -> Exit {
+fn print_all(all: &ImportedAll, json: bool) -> Exit {
+    let sources = &all.sources;
     let mut totals = Totals::default();
     let reports: Vec<(&ImportedSource, Option<&Report>)> =
         sources.iter().map(|source| (source, report(source))).collect();
@@ -105,9 +106,12 @@ fn print_all(sources: &[ImportedSource], json: bool) -> Exit {
                 json!({"source": source.directory, "report": report, "error": error})
             })
             .collect();
-        outln!("{}", show::json(&json!({"sources": list, "totals": totals})));
+        outln!("{}", show::json(&json!({"sources": list, "totals": totals, "skipped": all.skipped})));
     } else {
         print_table(&reports, &totals);
+        failures(all).iter().for_each(|line| errln!("{line}"));
+        let runnable = totals.found - totals.of(Verdict::CannotRun);
+        errln!("{} of {} can run", runnable, counted(totals.found, "action"));
     }
     let written = sources.iter().any(|source| source.outcome.is_ok());
     if written { Exit::Success } else { Exit::Failed }
@@ -137,21 +141,91 @@ fn print_table(reports: &[(&ImportedSource, Option<&Report>)], totals: &Totals) 
     for (code, count) in &totals.cannot_run {
         outln!("cannot run, {code}: {count}");
     }
-    for (source, _) in reports.iter().filter(|(_, report)| report.is_none()) {
-        if let Err(error) = &source.outcome {
-            errln!("{}: {}", show::path(&source.directory), Failure::from_error(Exit::Failed, error));
+}
+
+/// Lines about what was not written, each kind below a heading.
+fn failures(all: &ImportedAll) -> Vec<String> {
+    /// Maximum number of large files that are named.
+    const MAX_SKIPPED: usize = 20;
+    let (mut failed, mut empty) = (Vec::new(), Vec::new());
+    for source in &all.sources {
+        let directory = show::path(&source.directory);
+        match &source.outcome {
+            Ok(_) => {}
+            Err(ImportError::NothingRuns { report, .. }) if !report.actions.is_empty() => {
+                empty.push(format!("  {directory}: {}", counted(report.actions.len(), "action")));
+            }
+            Err(error) => failed.push(format!("  {directory}: {}", Failure::from_error(Exit::Failed, error))),
         }
     }
-    let runnable = totals.found - totals.of(Verdict::CannotRun);
-    errln!("{} of {} can run", runnable, counted(totals.found, "action"));
+    let mut skipped: Vec<String> =
+        all.skipped.iter().map(|left| format!("  {}: {}", visible(&left.file), visible(&left.why))).collect();
+    let more = skipped.len().saturating_sub(MAX_SKIPPED);
+    skipped.truncate(MAX_SKIPPED);
+    if more > 0 {
+        skipped.push(format!("  … and {more} more"));
+    }
+    let mut lines = Vec::new();
+    for (heading, of_kind) in [
+        ("not imported, because of an error:", failed),
+        ("not written, since no action can run:", empty),
+        ("not looked at, since they are larger than a document may be:", skipped),
+    ] {
+        if !of_kind.is_empty() {
+            lines.push(heading.to_owned());
+            lines.extend(of_kind);
+        }
+    }
+    lines
 }
 
 fn import_failure(error: &ImportError) -> Failure {
     match error {
         ImportError::Pack(pack) => failure(pack),
-        ImportError::UnknownFormat(_) | ImportError::NothingFound(_) => Failure::from_error(Exit::Usage, error),
+        ImportError::UnknownFormat(_) | ImportError::NothingFound { .. } | ImportError::NoParent { .. } => {
+            Failure::from_error(Exit::Usage, error)
+        }
         ImportError::Refused { .. } | ImportError::Name { .. } | ImportError::NothingRuns { .. } => {
             Failure::from_error(Exit::Failed, error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_written_is_told_below_headings() {
+        let temp = tempfile::tempdir().unwrap();
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        let job = |name: &str, step: &str| format!("- name: {name}\n  sequence: {{commands: [{{{step}}}]}}\n");
+        for (file, text) in [
+            ("good/a.yaml", job("a", "exec: 'true'")),
+            ("bad/a.yaml", job("../a", "exec: 'true'")),
+            ("empty/a.yaml", job("a", "jobref: {name: x}")),
+            ("auto/a.yaml", "schemaVersion: '0.3'\nmainSteps: []\n".to_owned()),
+        ] {
+            fs::create_dir_all(from.join(file).parent().unwrap()).unwrap();
+            fs::write(from.join(file), text).unwrap();
+        }
+        fs::File::create(from.join("good/large.xml")).unwrap().set_len(300_000).unwrap();
+        let told = failures(&import::import_all(&from, &to).unwrap()).join("\n");
+        let wanted = "\
+not imported, because of an error:
+  auto: no action of auto can run, so nothing is written:
+  no document is a Command document of schema version 1.2, 2.0 or 2.2
+  LICENSE: the source has no licence file; find out under which terms you may use it [no_licence]
+  a.yaml: not imported: an Automation document, which Systems Manager runs and no instance; an orchestrator would call actions for \
+                      its steps: 
+  bad: a.yaml of the source has a name that cannot be used: "
+            .replace("\n                      ", "");
+        assert!(told.starts_with(&wanted), "{told}");
+        assert!(told.contains("\nnot written, since no action can run:\n  empty: 1 action\n"), "{told}");
+        let skipped = "\nnot looked at, since they are larger than a document may be:\n  good/large.xml: it has 300000 bytes, more";
+        assert!(told.contains(skipped), "{told}");
+        assert!(to.join("good").exists() && !to.join("bad").exists() && !to.join("empty").exists());
     }
 }

@@ -58,6 +58,16 @@ impl Format {
         ssm::may_be_document(name) || rundeck::may_be_document(name)
     }
 
+    /// Says what a source of this format lacks that has no action.
+    pub(super) fn why_empty(self) -> &'static str {
+        match self {
+            Format::StackStorm => "no file in actions/ describes an action (*.yaml)",
+            Format::Puppet => "no file in tasks/ is a task",
+            Format::Ssm => "no document is a Command document of schema version 1.2, 2.0 or 2.2",
+            Format::Rundeck => "no job has steps (sequence)",
+        }
+    }
+
     /// Recognises the pack or module in `directory` by the names in it.
     pub(super) fn of_directory(directory: &Path) -> Result<Option<Format>, ImportError> {
         let names = source::names(directory)?;

@@ -158,11 +158,27 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns the reasons of actions that cannot run, as lines.
+    /// Returns why no action can run, as lines: the reasons of each, of the source, and of what was left out.
     pub(super) fn reasons(&self) -> String {
-        let of =
-            |action: &ActionReport| action.deciding().map(|f| format!("  {}: {f}", action.name)).collect::<Vec<_>>();
-        let lines: Vec<String> = self.actions.iter().flat_map(of).take(20).collect();
+        /// Maximum number of lines.
+        const MAX_LINES: usize = 20;
+        let of = |action: &ActionReport| {
+            action
+                .deciding()
+                .map(|f| format!("  {}: {}", action.name, shorten(&f.to_string(), 400)))
+                .collect::<Vec<_>>()
+        };
+        let mut lines: Vec<String> = self.actions.iter().flat_map(of).collect();
+        if lines.is_empty() {
+            lines.push(format!("  {}", self.format.why_empty()));
+            lines.extend(self.findings.iter().map(|finding| format!("  {finding}")));
+        }
+        lines.extend(self.left_out.iter().map(|left| format!("  {}: not imported: {}", left.file, left.why)));
+        let more = lines.len().saturating_sub(MAX_LINES);
+        lines.truncate(MAX_LINES);
+        if more > 0 {
+            lines.push(format!("  … and {more} more"));
+        }
         crate::show::visible_lines(&lines.join("\n"))
     }
 }

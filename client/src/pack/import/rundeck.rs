@@ -28,7 +28,7 @@ use super::converted::Converted;
 use super::names::{pack_name, short};
 use super::plan::{Plan, PlannedFile};
 use super::report::{Effect, ImportFinding, Report};
-use super::source::{SourceFile, SourceTree, is_licence, licence_finding};
+use super::source::{SourceFile, SourceTree, is_licence, large_documents, licence_finding};
 use super::{Format, ImportError, documents, steps as steps_of_action};
 
 /// True for a name that a file with jobs may have.
@@ -64,7 +64,7 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
             version: version.to_string(),
             actions: Vec::new(),
             findings: licence_finding(tree).into_iter().collect(),
-            left_out: tree.left_out.clone(),
+            left_out: tree.left_out.iter().cloned().chain(large_documents(tree, may_be_document)).collect(),
         },
     };
     let mut registry = Map::new();

@@ -125,11 +125,28 @@ pub(super) fn read_small(path: &Path) -> Result<Vec<u8>, ImportError> {
     if !meta.is_file() {
         return Err(ImportError::refused(name, "it is no regular file"));
     }
-    if meta.len() > MAX_YAML {
-        let problem = format!("it has {} bytes, more than the maximum of {MAX_YAML} of a document", meta.len());
+    if let Some(problem) = beyond(meta.len()) {
         return Err(ImportError::refused(name, problem));
     }
     read_one(path.parent().unwrap_or(path), &name)
+}
+
+/// Says why the file at `path` is too large for a document; `None` if it is not.
+pub(super) fn too_large(path: &Path) -> Option<String> {
+    path.symlink_metadata().ok().and_then(|meta| beyond(meta.len()))
+}
+
+fn beyond(bytes: u64) -> Option<String> {
+    (bytes > MAX_YAML).then(|| format!("it has {bytes} bytes, more than the maximum of {MAX_YAML} of a document"))
+}
+
+/// Lists the files of a source of documents that are too large for one.
+pub(super) fn large_documents(tree: &SourceTree, may_be_document: fn(&str) -> bool) -> Vec<LeftOut> {
+    let large = |(path, file): (&String, &SourceFile)| {
+        let why = beyond(file.bytes.len() as u64).filter(|_| may_be_document(path))?;
+        Some(LeftOut { file: path.clone(), why })
+    };
+    tree.files.iter().filter_map(large).collect()
 }
 
 /// Adds the licence of the nearest directory above, up to `root`, if the source has none of its own.

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use packs_schema::pack::contents::MAX_YAML;
-
+use super::report::LeftOut;
 use super::source::{self, SourceFile};
 use super::{Format, ImportError};
 
@@ -15,13 +14,21 @@ const MAX_FILES: usize = 50_000;
 /// Maximum depth below the directory.
 const MAX_DEPTH: usize = 12;
 
-/// Returns the sources below `root`, sorted, relative to it. A source is not searched for further ones. Documents are one
+/// Result of [`find`].
+pub(super) struct Found {
+    /// Sorted, relative to the directory that was searched.
+    pub(super) sources: Vec<(PathBuf, Format)>,
+    /// Files that may be documents by their names, and are too large.
+    pub(super) skipped: Vec<LeftOut>,
+}
+
+/// Returns the sources below `root`. A source is not searched for further ones. Documents are one
 /// source for each directory of `root` that they lie below.
-pub(super) fn find(root: &Path) -> Result<Vec<(PathBuf, Format)>, ImportError> {
+pub(super) fn find(root: &Path) -> Result<Found, ImportError> {
     let too_many = |what: &str| {
         ImportError::refused(root.display().to_string(), format!("more than {what} lie below it; import parts of it"))
     };
-    let mut found = BTreeSet::new();
+    let (mut found, mut skipped) = (BTreeSet::new(), Vec::new());
     let mut waiting = vec![(PathBuf::new(), 0)];
     let (mut directories, mut files) = (0, 0);
     while let Some((directory, depth)) = waiting.pop() {
@@ -42,6 +49,10 @@ pub(super) fn find(root: &Path) -> Result<Vec<(PathBuf, Format)>, ImportError> {
                 if files > MAX_FILES {
                     return Err(too_many(&format!("{MAX_FILES} files that may be documents")));
                 }
+                if let Some(why) = source::too_large(&full.join(&name)) {
+                    skipped.push(LeftOut { file: directory.join(&name).display().to_string(), why });
+                    continue;
+                }
                 let top = directory.components().next().map(|top| PathBuf::from(top.as_os_str())).unwrap_or_default();
                 found.extend(document(&full.join(&name), &name)?.map(|format| (top, format)));
             }
@@ -50,14 +61,13 @@ pub(super) fn find(root: &Path) -> Result<Vec<(PathBuf, Format)>, ImportError> {
     // Documents beside directories with documents: all of them are one source.
     let whole: Vec<Format> =
         found.iter().filter(|(at, _)| at.as_os_str().is_empty()).map(|(_, format)| *format).collect();
-    Ok(found.into_iter().filter(|(at, format)| at.as_os_str().is_empty() || !whole.contains(format)).collect())
+    let apart = |(at, format): &(PathBuf, Format)| at.as_os_str().is_empty() || !whole.contains(format);
+    skipped.sort_by(|a, b| a.file.cmp(&b.file));
+    Ok(Found { sources: found.into_iter().filter(apart).collect(), skipped })
 }
 
 /// Returns the format of a small file that is a document.
 fn document(path: &Path, name: &str) -> Result<Option<Format>, ImportError> {
-    if path.symlink_metadata().is_ok_and(|meta| meta.len() > MAX_YAML) {
-        return Ok(None);
-    }
     let file = SourceFile { bytes: source::read_small(path)?, executable: false };
     Ok(Format::of_document(name, &file))
 }

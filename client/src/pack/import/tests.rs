@@ -154,7 +154,7 @@ fn a_collection_is_imported_whole_with_the_licence_above_its_packs() {
         fs::write(actions.join("a.yaml"), action).unwrap();
     }
     fs::write(from.join("LICENSE"), "terms").unwrap();
-    let sources = import_all(&from, &to).unwrap();
+    let sources = import_all(&from, &to).unwrap().sources;
     let failed: Vec<&PathBuf> = sources.iter().filter(|s| s.outcome.is_err()).map(|s| &s.directory).collect();
     assert_eq!(failed, [Path::new("packs/three")]);
     for pack in ["one", "two"] {
@@ -177,4 +177,40 @@ fn a_long_name_is_shortened_and_stays_unique() {
     let report = import(&from, &to).unwrap();
     let names: Vec<&str> = report.actions.iter().map(|action| action.name.as_str()).collect();
     assert!(names[0] != names[1] && names.iter().all(|name| name.len() <= 64), "{names:?}");
+}
+
+#[test]
+fn a_source_without_actions_and_a_missing_directory_are_told_with_a_remedy() {
+    let temp = tempfile::tempdir().unwrap();
+    let write = |file: &str, text: &str| {
+        fs::create_dir_all(temp.path().join(file).parent().unwrap()).unwrap();
+        fs::write(temp.path().join(file), text).unwrap();
+    };
+    write("st2/pack.yaml", "name: x\nversion: 1.0.0\n");
+    write("st2/actions/readme.txt", "x");
+    write("ssm/a.yaml", "schemaVersion: '0.3'\nmainSteps: []\n");
+    write("ssm/new.json", "{\"schemaVersion\": \"9.9\", \"mainSteps\": []}");
+    write("jobs/a.yaml", "- name: a\n  description: without a sequence of commands\n");
+    let said = |name: &str| import(&temp.path().join(name), &temp.path().join("to")).unwrap_err().to_string();
+    for (name, words) in [
+        ("st2", "no file in actions/ describes an action"),
+        ("ssm", "no document is a Command document of schema version 1.2, 2.0 or 2.2\n"),
+        ("ssm", "\n  a.yaml: not imported: an Automation document"),
+        ("ssm/new.json", "no document is a Command document"),
+        ("jobs", "no job has steps"),
+    ] {
+        assert!(said(name).contains("so nothing is written:\n"), "{name}: {}", said(name));
+        assert!(said(name).contains(words), "{name}: {}", said(name));
+    }
+    let error = import(&shapes(), &temp.path().join("no/where/x")).unwrap_err().to_string();
+    assert!(error.contains("no/where; make it first, or choose another place"), "{error}");
+    assert!(!temp.path().join("no").exists());
+    // A file that is too large to be a document is named, also where nothing else is found.
+    fs::create_dir(temp.path().join("large")).unwrap();
+    fs::File::create(temp.path().join("large/x.xml")).unwrap().set_len(300_000).unwrap();
+    let error = import_all(&temp.path().join("large"), &temp.path().join("to")).unwrap_err().to_string();
+    assert!(error.contains("not looked at: x.xml (it has 300000 bytes"), "{error}");
+    write("large/a.yaml", "- name: a\n  sequence: {commands: [{exec: echo}]}\n");
+    let report = import(&temp.path().join("large"), &temp.path().join("pack")).unwrap();
+    assert_eq!(report.left_out.iter().map(|left| left.file.as_str()).collect::<Vec<_>>(), ["x.xml"]);
 }

@@ -8,12 +8,17 @@ use std::path::Path;
 use super::plan::Plan;
 use crate::pack::PackError;
 
-/// Writes the files of `plan` as the directory `to`.
-pub(super) fn write(plan: &Plan, to: &Path) -> Result<(), PackError> {
-    let parent = match to.parent() {
+/// Returns the directory in which `to` lies.
+pub(super) fn parent(to: &Path) -> &Path {
+    match to.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Writes the files of `plan` as the directory `to`.
+pub(super) fn write(plan: &Plan, to: &Path) -> Result<(), PackError> {
+    let parent = parent(to);
     let temporary = tempfile::Builder::new().prefix(".bolt-import-").tempdir_in(parent);
     let temporary = temporary.map_err(PackError::file("write", parent))?;
     let root = temporary.path().join("pack");

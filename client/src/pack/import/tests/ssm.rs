@@ -220,7 +220,7 @@ fn one_document_is_a_pack_and_a_collection_is_one_pack_for_each_directory() {
         fs::create_dir_all(from.join(path).parent().unwrap()).unwrap();
         fs::write(from.join(path), &document).unwrap();
     }
-    let sources = import_all(&from, &temp.path().join("to")).unwrap();
+    let sources = import_all(&from, &temp.path().join("to")).unwrap().sources;
     let told: Vec<(String, Vec<String>)> = sources
         .iter()
         .map(|source| source.outcome.as_ref().unwrap())
