@@ -9,6 +9,7 @@ use crate::pack::test::{TestError, TestOutcome};
 
 mod interpreters;
 mod notes;
+mod trial;
 
 fn jobs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/rundeck/shapes")
