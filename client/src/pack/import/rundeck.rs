@@ -13,7 +13,6 @@ mod context;
 mod interpreter;
 mod job;
 mod options;
-mod positional;
 mod powershell;
 mod steps;
 mod xml;

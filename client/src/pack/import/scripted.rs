@@ -52,8 +52,14 @@ pub(super) enum ReadBy<'a> {
     Program(&'a str),
 }
 
-/// Rewrites the text of a script. One without a shebang is given that of the shell which reads it.
-pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], reader: ReadBy<'_>) -> Result<Rewritten, Blocked> {
+/// Rewrites the text of a script. One without a shebang is given that of the shell which reads it. `arguments` are the
+/// indices of the values in its arguments.
+pub(super) fn rewritten(
+    parts: &[Part],
+    values: &[ScriptValue],
+    arguments: &[usize],
+    reader: ReadBy<'_>,
+) -> Result<Rewritten, Blocked> {
     let first = match parts.first() {
         Some(Part::Text(text)) => text.lines().next().filter(|line| line.starts_with("#!")),
         _ => None,
@@ -72,7 +78,7 @@ pub(super) fn rewritten(parts: &[Part], values: &[ScriptValue], reader: ReadBy<'
     };
     let mut done = if is_shell(program) {
         let refused = |refused| ("placeholder", format!("{refused}; write a script that reads variables"));
-        shell::rewrite(parts, values).map_err(refused)?
+        shell::rewrite(parts, values, arguments).map_err(refused)?
     } else if let [] | [Part::Text(_)] = parts {
         let text = parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect();
         Rewritten { script: text, ..Rewritten::default() }

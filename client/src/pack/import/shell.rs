@@ -82,11 +82,17 @@ impl fmt::Display for Refused {
     }
 }
 
-/// Rewrites a script for `sh` or `bash`.
-pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue]) -> Result<Rewritten, Refused> {
-    let scanned = scan::scan(parts, values)?;
-    let needs = flow::needs(&scanned.facts, values)?;
+/// Rewrites a script for `sh` or `bash`, whose positional parameters have the values with the indices `arguments`.
+pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize]) -> Result<Rewritten, Refused> {
+    let mut scanned = scan::scan(parts, values)?;
+    scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
+    let needs = flow::needs(&scanned.facts, values, &mut operands)?;
+    let decodes =
+        |part: &Part| matches!(part, Part::Text(text) if DECODERS.iter().any(|decoder| text.contains(decoder)));
+    if needs.iter().any(|(_, need)| need.limit < Limit::Number) && parts.iter().any(decodes) {
+        return Err(Refused::new("it decodes text, so that no limit keeps a value from being code"));
+    }
     operands.sort_unstable();
     operands.dedup();
     let mut split = scanned.split;
@@ -94,6 +100,10 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue]) -> Result<Rewritte
     split.dedup();
     Ok(Rewritten { script: scanned.out, needs, operands, split })
 }
+
+/// Commands that turn letters and digits into any text.
+const DECODERS: &[&str] =
+    &["base64 -d", "base64 --decode", "base64 -D", "base64 -i -d", "xxd -r", "openssl enc -d", "openssl base64 -d"];
 
 /// True for a name of a shell's variable.
 pub(super) fn is_name(text: &str) -> bool {

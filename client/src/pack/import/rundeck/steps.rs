@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::context::{Context, Notation};
 use super::interpreter::{self, Interpreter, Reader};
-use super::{may_be_script, positional, powershell, xml};
+use super::{may_be_script, powershell, xml};
 use crate::pack::import::schema::truth;
 use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::secrets;
@@ -100,23 +100,23 @@ impl Steps<'_> {
             return Err(("interpreter", message));
         }
         let reader = interpreter.program().map_or(ReadBy::FirstLine(SHELL), ReadBy::Program);
-        let mut done = match kind {
-            // Files are run as they are, unless the job says otherwise.
-            Some("scriptfile") if command.get("expandTokenInScriptFile").and_then(truth) != Some(true) => {
-                scripted::rewritten(&[Part::Text(script.replace("\r\n", "\n"))], &self.context.values, reader)?
-            }
-            Some("exec") => self.script(&script, &name, Notation::Braces, reader)?,
-            _ => self.script(&script, &name, Notation::AtSigns, reader)?,
-        };
         let mut arguments = Vec::new();
         if kind != Some("exec") {
             let given = text("args").unwrap_or_default();
             self.note_misplaced(given, &name, Notation::Braces);
             arguments = self.arguments(given)?;
         }
+        let passed = self.passed(&arguments);
+        let mut done = match kind {
+            // Files are run as they are, unless the job says otherwise.
+            Some("scriptfile") if command.get("expandTokenInScriptFile").and_then(truth) != Some(true) => {
+                scripted::rewritten(&[Part::Text(script.replace("\r\n", "\n"))], &self.context.values, &passed, reader)?
+            }
+            Some("exec") => self.script(&script, &name, Notation::Braces, &passed, reader)?,
+            _ => self.script(&script, &name, Notation::AtSigns, &passed, reader)?,
+        };
         self.check_arguments(&name, &interpreter, &arguments)?;
         if scripted::is_shell_script(&done.script, reader) {
-            positional::check(&done.script, &name, &arguments, self.parameters)?;
             self.secret_arguments.extend(secrets::in_script(&done.script, &name, self.parameters));
         }
         let variables = arguments.iter().flatten().filter_map(|piece| match piece {
@@ -131,6 +131,15 @@ impl Steps<'_> {
         self.accounts.push((name, interpreter.account));
         self.scripts.push(done);
         Ok(step)
+    }
+
+    /// Returns the indices of the values in arguments.
+    fn passed(&self, arguments: &[Vec<Piece>]) -> Vec<usize> {
+        let value = |piece: &Piece| match piece {
+            Piece::Variable(name) => self.context.values.iter().position(|value| value.variable == *name),
+            Piece::Text(_) => None,
+        };
+        arguments.iter().flatten().filter_map(value).collect()
     }
 
     /// Refuses values in arguments that are those of the interpreter.
@@ -159,7 +168,14 @@ impl Steps<'_> {
         }
     }
 
-    fn script(&mut self, text: &str, name: &str, notation: Notation, reader: ReadBy<'_>) -> Result<Rewritten, Blocked> {
+    fn script(
+        &mut self,
+        text: &str,
+        name: &str,
+        notation: Notation,
+        arguments: &[usize],
+        reader: ReadBy<'_>,
+    ) -> Result<Rewritten, Blocked> {
         self.note_misplaced(text, name, notation);
         let parts = self.context.parts(&text.replace("\r\n", "\n"), self.parameters)?;
         if parts.iter().any(|part| matches!(part, Part::Value(index) if *index < self.parameters.len())) {
@@ -170,7 +186,7 @@ impl Steps<'_> {
         if notation == Notation::Braces && !text.contains("${unquotedoption.") {
             values.iter_mut().for_each(|value| (value.words, value.omitted) = (false, true));
         }
-        scripted::rewritten(&parts, &values, reader)
+        scripted::rewritten(&parts, &values, arguments, reader)
     }
 
     /// Returns the text of a script that lies among the jobs.

@@ -30,6 +30,8 @@ pub(super) enum Use {
     Code(Limit, String),
     /// Chooses code of this reader, which a program fetches.
     Fetched(String),
+    /// Is the start of an argument, which must be no option.
+    Operand,
     /// Becomes a part of the value of a variable; `true` in its first word.
     Assigned(String, bool),
     /// Chooses the value of a variable, which a program fetches.
@@ -105,7 +107,11 @@ struct Reader {
 }
 
 /// Returns the limits that go beyond the schemas of values, by the index of the value.
-pub(super) fn needs(facts: &Facts, values: &[ScriptValue]) -> Result<Vec<(usize, Need)>, Refused> {
+pub(super) fn needs(
+    facts: &Facts,
+    values: &[ScriptValue],
+    operands: &mut Vec<usize>,
+) -> Result<Vec<(usize, Need)>, Refused> {
     let graph = Graph::new(facts);
     let all = graph.origins(values, Taint::Part);
     // A variable that is run as a command names its program by its first word.
@@ -120,6 +126,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue]) -> Result<Vec<(usize,
         let refused = |index: usize, what: &str| {
             let value = &values[index];
             let through = match source {
+                Source::Variable(name) if name == POSITIONAL => ", by an argument of the script".to_owned(),
                 Source::Variable(name) if *name != value.variable => format!(", by the variable {name}"),
                 _ => String::new(),
             };
@@ -127,6 +134,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue]) -> Result<Vec<(usize,
         };
         let unlisted = |indices: Vec<usize>| indices.into_iter().find(|index| !values[*index].listed);
         match place {
+            Use::Operand => operands.extend(of(&first)),
             Use::Executed(name) => {
                 if let Some(index) = unlisted(of(&all)) {
                     return Err(refused(index, &format!("a program, by the variable {name}")));

@@ -141,7 +141,8 @@ impl Arguments {
 
     /// Reads a whole word.
     pub(super) fn word(&mut self, word: &str) {
-        if self.pending.pop_front().is_some() {
+        if let Some(role) = self.pending.pop_front() {
+            self.stdin |= role == Role::Program && STDIN.contains(&word);
             return;
         }
         if !self.is_option(word) {
@@ -169,7 +170,7 @@ impl Arguments {
     /// True if the program reads its standard input as code.
     pub(super) fn reads_input(&self) -> bool {
         match self.grammar.input {
-            Input::Never => false,
+            Input::Never => self.stdin,
             Input::Always => true,
             Input::Without => self.stdin || self.lost || (self.operands == 0 && !self.code),
         }
@@ -261,4 +262,4 @@ impl Arguments {
 }
 
 /// Operands by which a program reads its code from standard input.
-const STDIN: &[&str] = &["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];
+pub(super) const STDIN: &[&str] = &["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"];

@@ -18,7 +18,8 @@ pub(super) const DECLARATIONS: &[&str] = &["local", "export", "declare", "typese
 const REPEATING: &[&str] = &[
     "echo", "printf", "cat", "tr", "sed", "cut", "awk", "gawk", "mawk", "head", "tail", "sort", "uniq", "basename",
     "dirname", "grep", "egrep", "tee", "expr", "jq", "xargs", "realpath", "readlink", "rev", "paste", "fold", "base64",
-    "xxd", "seq",
+    "date", "mktemp", "tac", "nl", "column", "fmt", "shuf", "iconv", "comm", "printenv", "perl", "python", "python3",
+    "ruby", "node", "php", "bash", "sh", "xxd", "seq",
 ];
 
 /// Programs whose output is of the caller's choice where the caller chooses their operands.
@@ -82,7 +83,7 @@ pub(super) fn is_executed(variable: &str) -> bool {
 /// True if the option `option` of the prefix `program` takes the next word.
 pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
     let letters = match program {
-        "sudo" => "CDgHhpRrTtUu",
+        "sudo" => "CDghpRrTtUu",
         "env" => "CSu",
         "nice" => "n",
         "ionice" => "cnp",
@@ -91,10 +92,34 @@ pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
         "exec" => "a",
         _ => "",
     };
-    let long = ["--user", "--group", "--unset", "--adjustment", "--class", "--classdata", "--signal", "--kill-after"];
     let short = option.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-    short.and_then(|rest| rest.chars().last()).is_some_and(|last| letters.contains(last)) || long.contains(&option)
+    // What follows the letter in the same word is its operand.
+    let taken = short.and_then(|rest| rest.find(|c| letters.contains(c)).map(|at| at + 1 == rest.len()));
+    taken.unwrap_or(false) || LONG.contains(&option)
 }
+
+/// Long options of prefixes whose operand is the next word.
+const LONG: &[&str] = &[
+    "--user",
+    "--group",
+    "--unset",
+    "--adjustment",
+    "--class",
+    "--classdata",
+    "--signal",
+    "--kill-after",
+    "--chdir",
+    "--prompt",
+    "--host",
+    "--role",
+    "--type",
+    "--chroot",
+    "--output",
+    "--format",
+    "--argv0",
+    "--close-from",
+    "--other-user",
+];
 
 /// True if the operand of this option of `env` is a command: `-S`.
 pub(super) fn splits_command(program: &str, option: &str) -> bool {
@@ -110,6 +135,15 @@ pub(super) fn repeats(program: &str) -> bool {
 /// True if the operands of `program` choose its output.
 pub(super) fn fetches(program: &str) -> bool {
     FETCHING.contains(&program)
+}
+
+/// True if options of `program` may start programs or write files.
+pub(super) fn starts_by_options(program: &str) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "find", "tar", "ssh", "scp", "sftp", "rsync", "sed", "git", "curl", "wget", "zip", "apt-get", "yum", "sort",
+        "docker", "man", "tcpdump",
+    ];
+    PROGRAMS.contains(&program)
 }
 
 /// True if `program` would take an operand that begins with `-` for an option.
@@ -159,11 +193,41 @@ pub(super) fn names_program(before: &str) -> bool {
     let tail = before.len().saturating_sub(4096);
     let from = (tail..before.len()).find(|at| before.is_char_boundary(*at)).unwrap_or(before.len());
     let before = &before[from..];
-    let command = before.rsplit([';', '|', '&', '(', '`', '\n', '{']).next().unwrap_or_default();
+    let command = before.rsplit([';', '|', '&', '(', ')', '`', '\n', '{']).next().unwrap_or_default();
     let mut words: Vec<&str> = command.split_whitespace().collect();
     let unfinished = if command.ends_with(char::is_whitespace) { None } else { words.pop() };
-    let skipped = |word: &&str| KEYWORDS.contains(word) || PREFIXES.contains(word) || is_assignment(word);
-    words.iter().all(skipped) && unfinished.is_none_or(|word| !is_assignment(word))
+    let has_prefix = words.iter().any(|word| PREFIXES.contains(word));
+    let skipped = |word: &&str| {
+        let belongs = word.starts_with('-') || word.starts_with(|c: char| c.is_ascii_digit());
+        KEYWORDS.contains(word)
+            || PREFIXES.contains(word)
+            || is_assignment(word)
+            || word.contains(['<', '>'])
+            || has_prefix && belongs
+    };
+    let begins = words.iter().all(skipped) || words.last().is_some_and(|word| runs_next(word));
+    begins && unfinished.is_none_or(|word| !is_assignment(word) && !word.starts_with('-'))
+}
+
+/// True for a word after which a program or a file of code is named.
+pub(super) fn runs_next(word: &str) -> bool {
+    let name = word.rsplit('/').next().unwrap_or(word);
+    ["source", ".", "eval", "-exec", "-execdir", "-ok", "sudo", "exec"].contains(&name)
+        || super::starters::starts(name) && !super::starters::contains(name)
+        || super::readers::grammar(name).is_some_and(|grammar| grammar.first == Role::Program)
+}
+
+/// Returns the limit of a value in code of sed after `before`: in `s`, its delimiter must be no character of a word.
+pub(super) fn limit_in_sed(before: &str) -> Limit {
+    let command = before.trim_start_matches(|c: char| c.is_ascii_digit() || "$,".contains(c));
+    let delimiter = command
+        .strip_prefix(['s', 'y'])
+        .or(command.starts_with('/').then_some(command))
+        .and_then(|rest| rest.chars().next());
+    match delimiter {
+        Some(c) if !c.is_ascii_alphanumeric() && !"_.:@%+-".contains(c) => Limit::Word,
+        _ => Limit::Number,
+    }
 }
 
 fn is_assignment(word: &str) -> bool {

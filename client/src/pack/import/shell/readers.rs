@@ -48,7 +48,7 @@ const OPAQUE: &[&str] = &[
     "influx",
 ];
 
-pub(super) const SHELLS: &[&str] = &["bash", "sh", "dash", "zsh", "ksh", "ash", "rbash", "fish"];
+pub(super) const SHELLS: &[&str] = &["bash", "sh", "dash", "zsh", "ksh", "ash", "rbash", "fish", "csh", "tcsh"];
 
 const GRAMMARS: &[Grammar] = &[
     Grammar {
@@ -69,16 +69,17 @@ const GRAMMARS: &[Grammar] = &[
         flags: "bBdEhiIOPqsSuvVx",
         data: "WX",
         code: "c",
-        unknown: "m",
+        file: "m",
         first: Role::Program,
         rest: Role::Data,
         after_code: Role::Data,
         input: Input::Without,
         ..COMMON
     },
-    // Names of input files may be commands (`|`), so operands after code are limited.
+    // Names of input files may be commands (`|`), so operands after code are limited. Words and points are enough for code.
     Grammar {
         names: &["perl"],
+        limit: Limit::Number,
         flags: "nplaswWtTUcSvu",
         code: "eE",
         data: "I",
@@ -91,6 +92,7 @@ const GRAMMARS: &[Grammar] = &[
     },
     Grammar {
         names: &["ruby"],
+        limit: Limit::Number,
         flags: "nplaswWcSvydhU",
         code: "e",
         data: "IC",
@@ -281,9 +283,11 @@ const GRAMMARS: &[Grammar] = &[
         shell: true,
         flags: "46AaCfGgKkMNnqsTtVvXxYy",
         data: "bcDEeiIlLmpQRSwW",
-        unknown: "oFJO",
+        file: "oF",
+        unknown: "JO",
         first: Role::Data,
         rest: Role::Code,
+        after_code: Role::Code,
         ..COMMON
     },
     Grammar {

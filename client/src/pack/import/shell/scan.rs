@@ -13,6 +13,7 @@ mod arithmetic;
 mod commands;
 mod here;
 mod lists;
+mod literal;
 mod parameter;
 mod places;
 
@@ -53,7 +54,15 @@ pub(super) const EXPANDED: char = '\u{1}';
 /// Deepest nesting of contexts.
 const MAX_DEPTH: usize = 100;
 /// Most places at which values and variables are read.
-const MAX_USES: usize = 10_000;
+const MAX_USES: usize = 5_000;
+/// Longest name of a function.
+const MAX_NAME: usize = 200;
+/// Longest word, in bytes.
+const MAX_WORD: usize = 64 << 10;
+/// Most lists of commands whose output is piped.
+const MAX_LISTS: usize = 500;
+/// Most here-documents of one line.
+const MAX_HERE: usize = 100;
 
 /// Result of [`scan`].
 pub(super) struct Scanned {
@@ -87,17 +96,17 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         integers: BTreeSet::new(),
         expansion_at: 0,
         is_later_element: false,
+        is_unclear: false,
         done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
     };
     scanner.frames[0].command.id = scanner.new_command();
+    scanner.done.facts.functions = functions(&tokens);
     while scanner.at < tokens.len() {
         scanner.leave_here_document();
         if scanner.modes.len() > MAX_DEPTH {
             return Err(Refused::new("it nests deeply"));
         }
-        if scanner.done.facts.uses.len() > MAX_USES {
-            return Err(Refused::new(format!("it reads variables and values at more than {MAX_USES} places")));
-        }
+        scanner.check_size()?;
         let Some(token) = tokens.get(scanner.at).copied() else { break };
         scanner.at += 1;
         match token {
@@ -109,7 +118,29 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         scanner.end_command(true);
         scanner.frames.pop();
     }
+    if scanner.is_unclear {
+        return Err(Refused::new("`((` that does not end with `))`; write a blank between the parentheses"));
+    }
     Ok(scanner.done)
+}
+
+/// Returns the names before `()`: functions, which may be called before they are read.
+fn functions(tokens: &[Token]) -> BTreeSet<String> {
+    let is_name = |token: &Token| matches!(token, Token::Char(c) if c.is_ascii_alphanumeric() || "_-.:".contains(*c));
+    let mut functions = BTreeSet::new();
+    for at in
+        tokens.windows(2).enumerate().filter(|(_, two)| *two == [Token::Char('('), Token::Char(')')]).map(|(at, _)| at)
+    {
+        let before = tokens[..at].iter().rev().skip_while(|token| **token == Token::Char(' '));
+        let name: Vec<char> = before
+            .take(MAX_NAME)
+            .take_while(|token| is_name(token))
+            .filter_map(|token| if let Token::Char(c) = token { Some(*c) } else { None })
+            .collect();
+        functions.insert(name.into_iter().rev().collect());
+    }
+    functions.remove("");
+    functions
 }
 
 /// List of commands being read: of the script, or of a substitution.
@@ -145,12 +176,30 @@ struct Scanner<'a> {
     integers: BTreeSet<String>,
     /// Where the expansion at hand begins in the output.
     expansion_at: usize,
+    /// Arithmetic ended like a subshell.
+    is_unclear: bool,
     /// The array at hand has an element already.
     is_later_element: bool,
     done: Scanned,
 }
 
 impl Scanner<'_> {
+    fn check_size(&self) -> Outcome<()> {
+        let facts = &self.done.facts;
+        if facts.uses.len() + self.tests.len() > MAX_USES {
+            return Err(Refused::new(format!("it reads variables and values at more than {MAX_USES} places")));
+        }
+        let word = self.frames.last().map_or(0, |frame| frame.command.word.len());
+        if facts.commands.len() > MAX_USES
+            || facts.outputs.len() > MAX_LISTS
+            || word > MAX_WORD
+            || self.here.len() > MAX_HERE
+        {
+            return Err(Refused::new("it has too many commands or here-documents, or too long a word"));
+        }
+        Ok(())
+    }
+
     fn mode(&self) -> Mode {
         self.modes.last().copied().unwrap_or(Mode::Commands(None))
     }
@@ -198,6 +247,11 @@ impl Scanner<'_> {
                 self.modes.pop();
                 self.newline()
             }
+            (Mode::Comment, '`') if self.is_in_backquotes() => {
+                self.modes.pop();
+                self.backquote();
+                Ok(())
+            }
             (Mode::Comment, _) => Ok(()),
             (Mode::Single, '\'')
             | (Mode::Ansi, '\'')
@@ -227,6 +281,10 @@ impl Scanner<'_> {
                 self.modes.push(Mode::Double);
                 Ok(())
             }
+            (Mode::Parameter(number), '\'') if self.quotes_in_parameter(number) => {
+                self.modes.push(Mode::Single);
+                Ok(())
+            }
             (Mode::Parameter(number), c) => {
                 self.operator(number, c);
                 Ok(())
@@ -247,6 +305,7 @@ impl Scanner<'_> {
     fn escaped(&mut self) -> Outcome<()> {
         match self.tokens.get(self.at) {
             Some(Token::Value(_)) => Err(Refused::new("a value after a backslash")),
+            Some(Token::Char('`')) if self.is_in_backquotes() => Err(Refused::new("backquotes within backquotes")),
             Some(Token::Char('\n')) => {
                 self.take();
                 Ok(())
@@ -297,7 +356,12 @@ impl Scanner<'_> {
                 self.take();
                 self.modes.push(Mode::Ansi);
             }
-            _ => drop(self.variable()),
+            _ => {
+                let name = self.variable();
+                if is_name(&name) && matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+                    return Err(Refused::new("a value as a part of a variable's name"));
+                }
+            }
         }
         Ok(())
     }
@@ -325,6 +389,12 @@ impl Scanner<'_> {
             self.read(&Source::Variable(name.clone()));
         }
         name
+    }
+
+    /// True where an unescaped backquote ends a substitution.
+    fn is_in_backquotes(&self) -> bool {
+        let close = |mode: &Mode| if let Mode::Commands(close) = mode { Some(*close) } else { None };
+        self.modes.iter().rev().find_map(close) == Some(Some('`'))
     }
 
     fn backquote(&mut self) {

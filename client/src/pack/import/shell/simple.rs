@@ -45,6 +45,9 @@ pub(super) struct Simple {
     arguments: Option<Arguments>,
     /// A shell was named among the arguments of a program that need not start it.
     loose: bool,
+    /// The code in an argument runs those after it, or starts them.
+    runs_arguments: bool,
+    starts_arguments: bool,
     /// Options of a declaration.
     flags: String,
     /// The next word belongs to an option of a prefix.
@@ -86,10 +89,31 @@ impl Simple {
         self.flags.contains(option)
     }
 
+    /// Returns the variable of `for name` without `in`.
+    pub(super) fn loops_over_arguments(&self) -> Option<&str> {
+        match (self.program.as_deref(), self.words.as_slice()) {
+            (Some("for"), [_, name]) => Some(name),
+            _ => None,
+        }
+    }
+
     /// True if a command would begin here in the text that the program writes.
     pub(super) fn begins(&self) -> bool {
         let operands = usize::from(self.program.as_deref() == Some("printf"));
         self.operands <= operands && programs::names_program(&self.word)
+    }
+
+    /// True at the start of an argument that this program may take for an option by which it starts programs.
+    pub(super) fn is_option(&self) -> bool {
+        let program = self.program.as_deref().unwrap_or_default();
+        let begins = self.word.chars().all(|c| c == super::scan::EXPANDED);
+        self.redirect.is_none() && begins && programs::starts_by_options(program)
+    }
+
+    /// Notes what the code of a word does with the arguments after it.
+    pub(super) fn note_code(&mut self, runs: bool, names: bool) {
+        self.runs_arguments |= runs;
+        self.starts_arguments |= names;
     }
 
     /// Returns the name of the program if it reads code of a shell from its input.
@@ -163,7 +187,13 @@ impl Simple {
             let begins = program != "eval" || self.operands == 0;
             return self.as_read(role, limit, limit == Limit::Path, begins, program);
         };
-        let names = ["-exec", "-execdir", "-ok", "-okdir", "--"].contains(&self.last.as_str())
+        // A variable may name an interpreter.
+        if self.loose && program.contains(super::scan::EXPANDED) && CODE_OPTIONS.contains(&self.last.as_str()) {
+            let names = programs::names_program(&self.word);
+            return Reading::Code(Limit::Number, program.replace(super::scan::EXPANDED, "$"), names);
+        }
+        let names = (PREFIXES.contains(&self.last.as_str()) && self.last != "exec")
+            || ["-exec", "-execdir", "-ok", "-okdir", "--"].contains(&self.last.as_str())
             || (arguments.operands() == 2 && self.words.get(1).is_some_and(|word| word == "exec"));
         let grammar = arguments.grammar;
         let role = match arguments.role(&self.word) {
@@ -179,12 +209,35 @@ impl Simple {
                 Role::Program
             }
             Role::Program if starters::starts_second(program) && program != "chroot" => Role::Unknown,
+            Role::Unknown
+                if starters::starts(program)
+                    && grammar.names.is_empty()
+                    && arguments.operands() == 0
+                    && !self.word.starts_with('-')
+                    && !starters::starts_second(program)
+                    && !starters::takes_word(&self.last) =>
+            {
+                Role::Program
+            }
             // It may belong to an option.
-            Role::Program if starters::starts(program) && self.last.starts_with('-') => Role::Unknown,
+            Role::Program if starters::starts(program) && starters::takes_word(&self.last) => Role::Unknown,
+            // Options of ssh, but for commands.
+            Role::Program
+                if self.is_ssh() && self.last == "-o" && self.word.contains('=') && !self.word.ends_with("ommand=") =>
+            {
+                Role::Unknown
+            }
+            Role::Data if self.starts_arguments => Role::Program,
+            Role::Data if self.runs_arguments => Role::Unknown,
             role => role,
         };
-        let begins = !grammar.names.contains(&"ssh") || arguments.operands() == 1;
-        self.as_read(role, grammar.limit, grammar.shell, begins, program)
+        let begins = !self.is_ssh() || arguments.operands() == 1 || programs::runs_next(&self.last);
+        let limit = if grammar.names.contains(&"sed") { programs::limit_in_sed(&self.word) } else { grammar.limit };
+        self.as_read(role, limit, grammar.shell, begins, program)
+    }
+
+    fn is_ssh(&self) -> bool {
+        self.arguments.as_ref().is_some_and(|arguments| arguments.grammar.names.contains(&"ssh"))
     }
 
     fn as_read(&self, role: Role, limit: Limit, shell: bool, begins: bool, program: &str) -> Reading {
@@ -234,7 +287,7 @@ impl Simple {
                 }
             }
             Some(program) => {
-                if DECLARATIONS.contains(&program) && word.starts_with('-') {
+                if DECLARATIONS.contains(&program) && word.starts_with('-') && self.flags.len() < 64 {
                     self.flags.push_str(&word);
                 }
                 self.operands += usize::from(!word.starts_with('-'));
@@ -265,6 +318,7 @@ impl Simple {
         let starts = starters::starts(program) && self.arguments.as_ref().is_none_or(|a| a.grammar.names.is_empty());
         if let Some(grammar) = grammar
             && (is_shell || starts)
+            && !self.is_ssh()
             && self
                 .arguments
                 .as_ref()
@@ -292,6 +346,11 @@ impl Simple {
                     |word: &String| word.split_once("{}").is_some_and(|(before, _)| programs::names_program(before));
                 Some((Limit::Path, self.words.iter().any(placed)))
             }
+            None if matches!(program.as_str(), "source" | ".") => self
+                .words
+                .get(1)
+                .is_some_and(|word| super::grammar::STDIN.contains(&word.as_str()))
+                .then_some((Limit::Path, true)),
             Some(arguments) if !self.loose => {
                 let grammar = arguments.grammar;
                 arguments.reads_input().then_some((grammar.limit.max(Limit::Path), grammar.shell))
@@ -310,6 +369,9 @@ impl Simple {
         }
     }
 }
+
+/// Options of interpreters whose operand is code.
+const CODE_OPTIONS: &[&str] = &["-c", "-e", "-E", "-lc", "-ec", "--eval", "--execute", "--command"];
 
 /// Words that begin compound commands, and are programs to the scanner.
 const COMPOUND: &[&str] = &["for", "case", "select", "function"];

@@ -38,6 +38,15 @@ const STARTERS: &[&str] = &[
     "unbuffer",
     "perf",
     "daemonize",
+    "sshpass",
+    "tmux",
+    "screen",
+    "sg",
+    "npx",
+    "ansible",
+    "parallel-ssh",
+    "pssh",
+    "hash",
 ];
 
 /// Their arguments: behind options, which are not known, stands the name of a program.
@@ -78,6 +87,12 @@ pub(super) fn grammar(program: &str) -> Option<&'static Grammar> {
 /// True for programs that start the one after their first operand, which is data.
 pub(super) fn starts_second(program: &str) -> bool {
     ["flock", "chroot", "taskset", "gosu", "su-exec", "runcon"].contains(&program)
+}
+
+/// True for an option of such a program whose operand is the next word.
+pub(super) fn takes_word(option: &str) -> bool {
+    let short = option.strip_prefix('-').filter(|letter| letter.len() == 1);
+    short.is_some_and(|letter| "InPLdsEatpuoewSGUCR".contains(letter)) || option.starts_with("--")
 }
 
 /// True for programs that start another one, which their arguments name.

@@ -27,7 +27,7 @@ fn value(name: &str) -> ScriptValue {
 }
 
 fn rewritten(script: &str) -> Result<Rewritten, Refused> {
-    rewrite(&parts(script, &["a", "b"]), &[value("a"), value("b")])
+    rewrite(&parts(script, &["a", "b"]), &[value("a"), value("b")], &[])
 }
 
 #[test]
@@ -122,11 +122,11 @@ fn places_in_which_no_limit_helps_are_refused() {
         assert!(refused.to_string().contains(why), "{script:?}: {refused}");
     }
     let named = [Part::Text("echo ${".to_owned()), Part::Value(0), Part::Text("}".to_owned())];
-    assert!(rewrite(&named, &[value("a")]).unwrap_err().to_string().contains("the name of a variable"));
+    assert!(rewrite(&named, &[value("a")], &[]).unwrap_err().to_string().contains("the name of a variable"));
     let arguments = rewritten("C=\"ls -l {{a}}\"\nC=\"$C {{b}}\"\n$C").unwrap();
     assert_eq!(arguments.needs, [], "a value after the program");
     let listed = ScriptValue { limit: Limit::Word, listed: true, ..value("a") };
-    assert!(rewrite(&parts("{{a}} x", &["a"]), &[listed]).is_ok());
+    assert!(rewrite(&parts("{{a}} x", &["a"]), &[listed], &[]).is_ok());
 }
 
 #[test]
@@ -207,8 +207,8 @@ fn an_empty_value_that_is_left_out_is_no_word() {
         vec![before, Part::Value(0), between, Part::Value(0), after]
     };
     let values = [ScriptValue { omitted: true, ..value("a") }];
-    let done = rewrite(&parts(["ls -l ", " --x=", " >y\n"]), &values).unwrap();
+    let done = rewrite(&parts(["ls -l ", " --x=", " >y\n"]), &values, &[]).unwrap();
     assert_eq!(done.script, "ls -l ${SSM_a:+\"${SSM_a}\"} --x=\"${SSM_a}\" >y\n");
-    let done = rewrite(&parts(["cat >", "; for i in ", "; do :; done\n"]), &values).unwrap();
+    let done = rewrite(&parts(["cat >", "; for i in ", "; do :; done\n"]), &values, &[]).unwrap();
     assert_eq!(done.script, "cat >\"${SSM_a}\"; for i in ${SSM_a}; do :; done\n");
 }

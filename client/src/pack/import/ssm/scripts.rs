@@ -46,7 +46,7 @@ pub(super) fn rewritten(text: &str, parameters: &[Parameter]) -> Result<Rewritte
         return Err(("parameter_store", message.to_owned()));
     }
     let values: Vec<_> = parameters.iter().map(|parameter| parameter.value.clone()).collect();
-    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, READER)
+    scripted::rewritten(&parts(&text.replace("\r\n", "\n"), parameters), &values, &[], READER)
 }
 
 /// True for the text of a rewritten script that a shell reads.

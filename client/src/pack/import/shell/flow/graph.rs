@@ -20,11 +20,13 @@ pub(super) enum Taint {
 /// Input of commands that have none of their own.
 const INHERITED: &str = "<";
 
+/// Commands that read code from their input: of each kind the last one, and its program.
+type Readers<'a> = BTreeMap<(Limit, bool), (usize, &'a str)>;
+
 /// Input of later commands of a pipeline.
-struct Pipeline {
+struct Pipeline<'a> {
     commands: Vec<usize>,
-    /// Commands that read code from their input: with a list of commands, all that inherit theirs.
-    readers: Vec<usize>,
+    readers: Readers<'a>,
     /// Number of the last command that is a list.
     list: Option<usize>,
     /// Number of the last command that writes to a list.
@@ -33,24 +35,28 @@ struct Pipeline {
 
 pub(super) struct Graph<'a> {
     facts: &'a Facts,
-    pipelines: BTreeMap<usize, Pipeline>,
-    /// Commands that read code from an input that is not their own.
-    inheriting: Vec<usize>,
+    pipelines: BTreeMap<usize, Pipeline<'a>>,
+    /// Commands whose input is not their own.
+    inheriting: Readers<'a>,
 }
 
 impl Graph<'_> {
     pub(super) fn new(facts: &Facts) -> Graph<'_> {
-        let mut pipelines: BTreeMap<usize, Pipeline> = BTreeMap::new();
+        let mut pipelines: BTreeMap<usize, Pipeline<'_>> = BTreeMap::new();
+        let mut inheriting = Readers::new();
         for (id, command) in facts.commands.iter().enumerate() {
             let pipeline = pipelines.entry(command.pipeline).or_insert_with(|| Pipeline {
                 commands: Vec::new(),
-                readers: Vec::new(),
+                readers: BTreeMap::new(),
                 list: None,
                 feeds: None,
             });
             pipeline.commands.push(id);
-            if command.input.is_some() {
-                pipeline.readers.push(id);
+            if let Some(kind) = command.input {
+                pipeline.readers.insert(kind, (id, &command.program));
+                if command.inherits {
+                    inheriting.insert(kind, (id, command.program.as_str()));
+                }
             }
             if command.feeds {
                 pipeline.feeds = Some(id);
@@ -59,9 +65,6 @@ impl Graph<'_> {
                 pipeline.list = Some(id);
             }
         }
-        let inherits =
-            |(id, command): (usize, &super::CommandFacts)| (command.inherits && command.input.is_some()).then_some(id);
-        let inheriting = facts.commands.iter().enumerate().filter_map(inherits).collect();
         Graph { facts, pipelines, inheriting }
     }
 
@@ -74,35 +77,30 @@ impl Graph<'_> {
             Use::Argument(id, begins) => {
                 let program = self.facts.commands.get(*id).map_or("", |command| &command.program);
                 let fetches = programs::fetches(program);
-                let later =
-                    self.later(*id).map(|(limit, shell, name)| reader(limit, name, shell && (*begins || fetches)));
-                later.collect()
+                let later = self.later(*id);
+                later
+                    .into_iter()
+                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && (*begins || fetches)))
+                    .collect()
             }
             Use::Here(id, Here { script, begins }) => {
-                let mut readers: Vec<Reader> =
-                    self.later(*id).map(|(limit, shell, name)| reader(limit, name, shell && *begins)).collect();
-                let Some(command) = self.facts.commands.get(*id) else { return readers };
-                let own = command.input.map(|(limit, shell)| reader(limit, &command.program, shell && *begins));
-                readers.extend(own);
-                if self.facts.is_list(command) {
-                    readers.extend(
-                        self.inputs(&self.inheriting).map(|(l, shell, name)| reader(l, name, shell && *begins)),
-                    );
+                let mut inputs = self.later(*id);
+                let command = self.facts.commands.get(*id);
+                inputs.extend(command.and_then(|command| Some((command.input?, (*id, command.program.as_str())))));
+                if command.is_some_and(|command| self.facts.is_list(command)) {
+                    inputs.extend(&self.inheriting);
                 }
+                let mut readers: Vec<Reader> = inputs
+                    .into_iter()
+                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && *begins))
+                    .collect();
                 if *script {
                     readers.push(reader(Limit::Path, "the script that a here-document writes", *begins));
                 }
                 readers
             }
-            Use::Assigned(..) | Use::Executed(_) | Use::Fetched(_) | Use::FetchedInto(_) => Vec::new(),
+            Use::Operand | Use::Assigned(..) | Use::Executed(_) | Use::Fetched(_) | Use::FetchedInto(_) => Vec::new(),
         }
-    }
-
-    fn inputs<'a>(&'a self, ids: &'a [usize]) -> impl Iterator<Item = (Limit, bool, &'a str)> {
-        ids.iter().filter_map(|id| {
-            let command = &self.facts.commands[*id];
-            command.input.map(|(limit, shell)| (limit, shell, command.program.as_str()))
-        })
     }
 
     /// True if the output of a command is the input of a list of commands.
@@ -113,18 +111,19 @@ impl Graph<'_> {
     }
 
     /// Returns the commands after `id` in its pipeline that read code from their input.
-    fn later(&self, id: usize) -> impl Iterator<Item = (Limit, bool, &str)> {
+    fn later(&self, id: usize) -> Readers<'_> {
         let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
-        let own = pipeline.map_or(&[][..], |pipeline| {
-            let from = pipeline.readers.partition_point(|other| *other <= id);
-            &pipeline.readers[from..]
-        });
-        let to_list = self.is_input(id);
-        let inheriting = if to_list { &self.inheriting[..] } else { &[] };
-        let outputs = self.facts.outputs.iter().filter(move |(list, _)| list.contains(&id));
-        let of_lists =
-            outputs.filter_map(|(_, pipeline)| self.pipelines.get(pipeline)).flat_map(|p| self.inputs(&p.readers));
-        self.inputs(own).chain(self.inputs(inheriting)).chain(of_lists)
+        let mut readers = Readers::new();
+        if let Some(pipeline) = pipeline {
+            readers.extend(pipeline.readers.iter().filter(|(_, (last, _))| *last > id));
+        }
+        if self.is_input(id) {
+            readers.extend(&self.inheriting);
+        }
+        for (_, pipeline) in self.facts.outputs.iter().filter(|(list, _)| list.contains(&id)) {
+            readers.extend(self.pipelines.get(pipeline).into_iter().flat_map(|pipeline| &pipeline.readers));
+        }
+        readers
     }
 
     /// Returns the values that each variable holds in this way.
@@ -165,6 +164,9 @@ impl Graph<'_> {
             for name in from {
                 edges.entry(name).or_default().extend(command.reads.iter().cloned());
             }
+        }
+        if self.facts.commands.iter().any(|command| command.program == "getopts") {
+            edges.entry(POSITIONAL.to_owned()).or_default().insert("OPTARG".to_owned());
         }
         let mut waiting: Vec<String> = origins.keys().cloned().collect();
         while let Some(name) = waiting.pop() {
@@ -208,7 +210,7 @@ impl Graph<'_> {
                 }
                 into
             }
-            Use::Program | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) => Vec::new(),
+            Use::Program | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) | Use::Operand => Vec::new(),
         }
     }
 }

@@ -13,7 +13,9 @@ impl Scanner<'_> {
             self.modes.pop();
             self.modes.push(Mode::Arithmetic(open - 1, close));
         } else if c == close {
-            if close == ')' && self.peek() == Some(')') {
+            if close == ')' {
+                // Otherwise it was a subshell in a substitution.
+                self.is_unclear |= self.peek() != Some(')');
                 self.take();
             }
             self.modes.pop();

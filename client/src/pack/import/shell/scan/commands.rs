@@ -1,8 +1,9 @@
 //! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
 
-use super::super::flow::{Source, Use};
+use super::super::flow::{POSITIONAL, Source, Use};
 use super::super::is_name;
 use super::super::limit::Limit;
+use super::super::programs::KEYWORDS;
 use super::super::simple::{Redirect, Simple, assignment};
 use super::{Mode, Outcome, Scanner};
 
@@ -74,6 +75,13 @@ impl Scanner<'_> {
     pub(super) fn open(&mut self) {
         let next = self.peek();
         let command = self.command();
+        if command.in_word
+            && command.program.is_none()
+            && (KEYWORDS.contains(&command.word.as_str()) || command.word == "for")
+        {
+            self.end_word();
+        }
+        let command = self.command();
         let arithmetic = !command.in_word
             && next == Some('(')
             && (command.program.is_none() || command.program.as_deref() == Some("for"));
@@ -107,7 +115,8 @@ impl Scanner<'_> {
 
     pub(super) fn less(&mut self) -> Outcome<()> {
         self.end_word_before_redirection();
-        self.command().has_input |= self.peek() != Some('(');
+        // A descriptor may be that of the list around the command.
+        self.command().has_input |= !matches!(self.peek(), Some('(' | '&'));
         match (self.peek(), self.peek_at(1)) {
             (Some('<'), Some('<')) => {
                 self.take();
@@ -137,6 +146,7 @@ impl Scanner<'_> {
     }
 
     pub(super) fn end_word(&mut self) {
+        self.code_in_word();
         let test = self.command().is_test();
         let number = self.command().number();
         let Some(word) = self.command().end_word() else { return };
@@ -170,6 +180,7 @@ impl Scanner<'_> {
     pub(super) fn end_test(&mut self) {
         let (tests, operators) = (std::mem::take(&mut self.tests), std::mem::take(&mut self.operators));
         for (number, source) in tests {
+            self.done.facts.uses.push((source.clone(), Use::Assigned("BASH_REMATCH".to_owned(), true)));
             if operators.iter().any(|operator| number + 1 == *operator || number == operator + 1) {
                 self.done.facts.uses.push((source, Use::Code(Limit::Number, "arithmetic of [[".to_owned())));
             }
@@ -189,6 +200,12 @@ impl Scanner<'_> {
         }
         if let Some(first) = closed.filter(|_| !ends_pipeline) {
             self.done.facts.outputs.push((first..id, pipeline));
+        }
+        // A loop without `in` reads the positional parameters.
+        let over_arguments = self.command().loops_over_arguments().map(str::to_owned);
+        if let Some(name) = over_arguments {
+            let source = Source::Variable(POSITIONAL.to_owned());
+            self.done.facts.uses.push((source, Use::Assigned(name, true)));
         }
         let mut next = id;
         if !facts.program.is_empty() || !facts.inherits || facts.is_compound {

@@ -59,6 +59,13 @@ impl Scanner<'_> {
                 self.modes.push(Mode::Here(document.command, end, script));
                 return Ok(());
             }
+            let reader = self.done.facts.commands.get(document.command);
+            let reader = reader.filter(|command| command.input.is_some_and(|(_, shell)| shell));
+            if let Some(reader) = reader.map(|command| command.program.clone()) {
+                let text: String =
+                    text.iter().filter_map(|token| if let Token::Char(c) = token { Some(*c) } else { None }).collect();
+                self.literal_code(&text, &reader);
+            }
             if has_values {
                 let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
                 if document.delimiter.is_empty() || !document.delimiter.chars().all(plain) {

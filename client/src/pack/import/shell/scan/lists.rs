@@ -36,6 +36,8 @@ impl Scanner<'_> {
         let (keys, integer, reference) = (command.declares('A'), command.declares('i'), command.declares('n'));
         if keys {
             self.associative.insert(name.to_owned());
+        } else {
+            self.associative.remove(name);
         }
         if integer {
             self.integers.insert(name.to_owned());
@@ -50,6 +52,9 @@ impl Scanner<'_> {
     pub(super) fn bare_names(&mut self, word: &str) {
         if self.command().program.as_deref() == Some("let") {
             return self.evaluated(word, "let");
+        }
+        if self.command().program.as_deref() == Some("unset") {
+            self.associative.remove(word);
         }
         let Some(name) = assignment(word) else { return };
         if self.integers.contains(name) {

@@ -10,6 +10,8 @@ pub(super) struct Parameter {
     name: String,
     /// Its operator has been read.
     has_operator: bool,
+    /// The operator takes a pattern.
+    has_pattern: bool,
     /// The text after the operator may become the value of the variable.
     pub(super) assigned: Option<String>,
 }
@@ -26,12 +28,15 @@ impl Scanner<'_> {
             return Err(Refused::new("a value as the name of a variable"));
         }
         let name = self.variable();
+        if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+            return Err(Refused::new("a value as a part of a variable's name"));
+        }
         if indirect {
             self.code(&name, Limit::Word, "${!…}");
         }
         let is_index = self.peek() == Some('[') && !name.is_empty();
         let has_keys = self.associative.contains(&name);
-        self.parameters.push(Parameter { name, has_operator: false, assigned: None });
+        self.parameters.push(Parameter { name, has_operator: false, has_pattern: false, assigned: None });
         self.modes.push(Mode::Parameter(self.parameters.len() - 1));
         if is_index {
             self.take();
@@ -47,6 +52,7 @@ impl Scanner<'_> {
             return;
         };
         parameter.has_operator = true;
+        parameter.has_pattern = matches!(c, '#' | '%' | '/' | '^' | ',');
         let name = parameter.name.clone();
         match c {
             '=' => parameter.assigned = Some(name),
@@ -59,6 +65,13 @@ impl Scanner<'_> {
             '@' if next == Some('P') => self.code(&name, Limit::Path, "${…@P}"),
             _ => {}
         }
+    }
+
+    /// True if `'` quotes here: outside of `"…"`, and in patterns.
+    pub(super) fn quotes_in_parameter(&self, number: usize) -> bool {
+        let commands = self.modes.iter().rposition(|mode| matches!(mode, Mode::Commands(_))).unwrap_or(0);
+        let is_text = self.modes[commands..].iter().any(|mode| matches!(mode, Mode::Double | Mode::Here(..)));
+        !is_text || self.parameters.get(number).is_some_and(|parameter| parameter.has_pattern)
     }
 
     /// Notes that the value of a variable is code, wherever it was assigned.

@@ -4,13 +4,13 @@ use super::super::flow::{Here, Source, Use};
 use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::{Reading, Redirect, Simple};
-use super::{EXPANDED, Frame, Mode, Outcome, Scanner, Token};
+use super::{EXPANDED, Frame, Mode, Outcome, Refused, Scanner, Token};
 
 impl Scanner<'_> {
     /// Notes that `source` is read here, by everything that this place is a part of.
     pub(super) fn read(&mut self, source: &Source) {
         let mut frame = self.frames.len();
-        let mut uses = Vec::new();
+        let (mut uses, mut options) = (Vec::new(), Vec::new());
         let mut at = self.expansion_at;
         // The source only chooses the text that the outer contexts get.
         let mut fetched = false;
@@ -67,15 +67,32 @@ impl Scanner<'_> {
                                 uses.push(Use::Here(command.id, Here { script: false, begins }));
                             }
                             Reading::Code(..)
-                                if command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
+                                if command.program.is_none()
+                                    && command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
                             Reading::Data if command.is_test() => self.tests.push((command.number(), source.clone())),
-                            Reading::Data => uses.push(Use::Argument(command.id, command.begins())),
+                            Reading::Data => {
+                                if let (Source::Variable(_), 0) = (source, depth)
+                                    && command.is_option()
+                                {
+                                    let program = command.program.clone().unwrap_or_default();
+                                    uses.push(Use::Code(Limit::Path, program));
+                                }
+                                if matches!(source, Source::Variable(_)) && command.is_option() {
+                                    uses.push(Use::Operand);
+                                }
+                                uses.push(Use::Argument(command.id, command.begins()));
+                            }
                             Reading::Assigned(name, first) => {
                                 uses.push(Use::Assigned(name, first && !(is_element && is_later)))
                             }
                             Reading::Program => uses.push(Use::Program),
                             Reading::Executed(name) => uses.push(Use::Executed(name)),
                             Reading::Code(limit, reader, names) => {
+                                if let (Source::Value(index), Limit::Path) = (source, limit)
+                                    && command.word.chars().next_back().is_none_or(|c| " \t\n\"'".contains(c))
+                                {
+                                    options.push(*index);
+                                }
                                 if names {
                                     uses.push(Use::Program);
                                 }
@@ -94,6 +111,7 @@ impl Scanner<'_> {
                 Mode::Double | Mode::Single | Mode::Ansi | Mode::Key | Mode::Comment => {}
             }
         }
+        self.done.operands.extend(options);
         self.done.facts.uses.extend(uses.into_iter().map(|place| (source.clone(), place)));
     }
 
@@ -114,7 +132,8 @@ impl Scanner<'_> {
 
     /// True if a command would begin at this place of the output, in a here-document that a shell reads.
     fn begins_line(&self, at: usize) -> bool {
-        let text = &self.done.out[..at.min(self.done.out.len())];
+        // Delimiters that lost their quotes since have moved what is after them.
+        let text = self.done.out.get(..at).unwrap_or(&self.done.out);
         let tail = text.len().saturating_sub(4096);
         let from = (tail..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
         programs::names_program(text[from..].rsplit('\n').next().unwrap_or_default())
@@ -130,6 +149,11 @@ impl Scanner<'_> {
         }
         let plain = matches!(mode, Mode::Commands(_));
         let starts = plain && !self.command().in_word;
+        let begins = self.command().word.contains('{') && self.command().word.ends_with("..");
+        let ends = self.command().word.ends_with('{') && self.peek() == Some('.') && self.peek_at(1) == Some('.');
+        if plain && (begins || ends) {
+            return Err(Refused::new("a value in a range of braces, which the shell reads before it"));
+        }
         let ends = match self.tokens.get(self.at) {
             None => true,
             Some(Token::Char(c)) => c.is_ascii_whitespace() || ";|&)<>`".contains(*c),

@@ -123,7 +123,7 @@ fn sudo_becomes_the_account_of_the_action() {
 fn values_in_arguments_that_a_script_would_run_are_refused() {
     let step = |script: &str| job(&format!("script: {script}, args: 'a ${{option.text}}'"));
     let (_temp, report) = imported(&step(r#""eval \"$2\"""#));
-    assert!(findings(&report).contains("step 1 has arguments with the value of text"), "{}", findings(&report));
+    assert!(findings(&report).contains("text names a program, by an argument of the script"), "{}", findings(&report));
     assert_eq!(report.actions[0].verdict(), Verdict::CannotRun);
     let (_temp, report) = imported(&step(r#""eval \"$1\"\necho \"$2\"""#));
     assert_ne!(report.actions[0].verdict(), Verdict::CannotRun, "{}", findings(&report));

@@ -1,0 +1,104 @@
+//! Code in quotes, which this shell does not expand: what it evaluates when another shell, or `eval`, reads it.
+
+use super::super::flow::{POSITIONAL, Source, Use};
+use super::super::is_name;
+use super::super::limit::Limit;
+use super::super::programs;
+use super::super::simple::Reading;
+use super::Scanner;
+
+/// Constructs by which code evaluates what it reads.
+const EVALUATING: &[&str] = &[
+    "eval",
+    "((",
+    "$[",
+    "[[",
+    "let ",
+    "source ",
+    ". ",
+    "trap ",
+    "sh ",
+    "xargs",
+    "-exec",
+    "ssh ",
+    "su ",
+    "declare",
+    "local",
+    "printf -v",
+    "@P",
+    "${!",
+];
+/// The same in other languages.
+const STARTING: &[&str] = &[
+    "system",
+    "popen",
+    "subprocess",
+    "exec",
+    "eval",
+    "getline",
+    "spawn",
+    "compile",
+    "`",
+    "%x",
+    "qx",
+    "| \"",
+    "|\"",
+    "Runtime",
+];
+
+impl Scanner<'_> {
+    /// Notes what the word at hand, which ends, evaluates where it is code.
+    pub(super) fn code_in_word(&mut self) {
+        let command = self.command();
+        if !command.in_word || command.word.is_empty() || command.program.is_none() {
+            return;
+        }
+        let Reading::Code(limit, reader, _) = command.reading() else { return };
+        let text = command.word.clone();
+        if limit == Limit::Path {
+            self.literal_code(&text, &reader);
+        } else if STARTING.iter().any(|construct| text.contains(construct)) {
+            self.command().note_code(true, false);
+        }
+    }
+
+    /// Notes what code of a shell evaluates.
+    pub(super) fn literal_code(&mut self, text: &str, reader: &str) {
+        let evaluates = EVALUATING.iter().any(|construct| text.contains(construct));
+        let is_arithmetic =
+            ["((", "$[", "[[", "let ", "declare", "local"].iter().any(|construct| text.contains(construct));
+        let mut starts = false;
+        for (at, _) in text.match_indices('$').take(100) {
+            let rest = text[at + 1..].trim_start_matches('{');
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let before = text[..at].trim_end_matches(['"', '\'']);
+            let names = programs::names_program(before) && !before.ends_with('=');
+            if is_name(&name) {
+                if names {
+                    self.done.facts.uses.push((Source::Variable(name.clone()), Use::Program));
+                }
+                if evaluates {
+                    self.code(&name, Limit::Path, reader);
+                }
+            } else {
+                starts |= names && (rest.starts_with(['@', '*']) || rest.starts_with(|c: char| c.is_ascii_digit()));
+            }
+        }
+        if is_arithmetic {
+            let names = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| is_name(name));
+            for name in names.take(1_000) {
+                self.code(name, Limit::Number, reader);
+            }
+        }
+        if ["eval", "trap"].contains(&reader) {
+            // They have the arguments of the script.
+            if starts {
+                self.done.facts.uses.push((Source::Variable(POSITIONAL.to_owned()), Use::Program));
+            } else if evaluates && text.contains('$') {
+                self.code(POSITIONAL, Limit::Path, reader);
+            }
+        } else {
+            self.command().note_code(evaluates, starts);
+        }
+    }
+}
