@@ -88,6 +88,10 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
     let needs = flow::needs(&scanned.facts, values, &mut operands)?;
+    let mut needs = needs;
+    if let Some(construct) = evaluates(parts, &scanned.facts) {
+        limit_all(parts, values, arguments, construct, &mut needs);
+    }
     let decodes =
         |part: &Part| matches!(part, Part::Text(text) if DECODERS.iter().any(|decoder| text.contains(decoder)));
     if needs.iter().any(|(_, need)| need.limit < Limit::Number) && parts.iter().any(decodes) {
@@ -99,6 +103,46 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     split.sort_unstable();
     split.dedup();
     Ok(Rewritten { script: scanned.out, needs, operands, split })
+}
+
+/// Returns what makes text code in ways that are not followed: all values of a script with it are limited.
+fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
+    let found =
+        |construct: &&&str| {
+            parts.iter().any(|part| matches!(part, Part::Text(text) if text.match_indices(**construct).any(|(at, _)| {
+            let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            let begins = construct.starts_with(letter);
+            let ends = construct.ends_with(letter);
+            !(begins && text[..at].ends_with(letter) || ends && text[at + construct.len()..].starts_with(letter))
+        })))
+        };
+    let written = || facts.written.intersection(&facts.run).next().map(|_| "a file that the script writes and runs");
+    EVALUATING.iter().find(found).copied().or_else(written)
+}
+
+/// Constructs by which a script may evaluate text that reached it on any way.
+const EVALUATING: &[&str] = &["eval", "coproc", "system(", "popen(", ">(", "/dev/fd/", "${!", "$_", "hash -p"];
+
+/// Limits each value of a script to characters that no shell gives a meaning to.
+fn limit_all(
+    parts: &[Part],
+    values: &[ScriptValue],
+    arguments: &[usize],
+    construct: &str,
+    needs: &mut Vec<(usize, Need)>,
+) {
+    for (index, value) in values.iter().enumerate().filter(|(_, value)| value.limit < Limit::Path && !value.listed) {
+        let is_read = arguments.contains(&index)
+            || parts.iter().any(|part| match part {
+                Part::Value(other) => *other == index,
+                Part::Text(text) => text.contains(&value.variable),
+            });
+        let is_limited = needs.iter().any(|(known, _)| *known == index);
+        if is_read && !is_limited {
+            needs.push((index, Need { limit: Limit::Path, reader: construct.to_owned() }));
+        }
+    }
+    needs.sort_by_key(|(index, _)| *index);
 }
 
 /// Commands that turn letters and digits into any text.

@@ -12,6 +12,9 @@ use graph::{Graph, Taint};
 /// Name of the variable that holds all positional parameters.
 pub(super) const POSITIONAL: &str = "@";
 
+/// Name of the input of commands that have none of their own.
+pub(super) const INHERITED: &str = "<";
+
 /// Source of text in a script.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
@@ -62,6 +65,8 @@ pub(super) struct CommandFacts {
     pub(super) input: Option<(Limit, bool)>,
     /// Its input is that of the list of commands around it.
     pub(super) inherits: bool,
+    /// Its operands choose what it writes.
+    pub(super) fetches: bool,
     /// It writes to a list of commands: `>(…)`.
     pub(super) feeds: bool,
     /// It begins or ends a list of commands.
@@ -75,6 +80,9 @@ pub(super) struct Facts {
     /// Commands by their number.
     pub(super) commands: Vec<CommandFacts>,
     pub(super) functions: BTreeSet<String>,
+    /// Words that name files to write, and those that may name files to run.
+    pub(super) written: BTreeSet<String>,
+    pub(super) run: BTreeSet<String>,
     /// Lists of commands, from the first one to before the last, whose output is the input of a pipeline.
     pub(super) outputs: Vec<(std::ops::Range<usize>, usize)>,
     /// Values of arguments of the script.

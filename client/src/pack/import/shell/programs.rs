@@ -172,6 +172,7 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
     match program {
         "eval" | "trap" | "alias" => code(program == "eval" || first, Limit::Path),
         "source" | "." => (if first { Role::Program } else { Role::Data }, Limit::Path),
+        "hash" => (Role::Program, Limit::Path),
         "enable" | "bind" | "complete" | "compgen" => (Role::Unknown, Limit::Path),
         "let" => (Role::Unknown, Limit::Number),
         // The shell evaluates the index of an array in a name.
@@ -225,6 +226,7 @@ pub(super) fn limit_in_sed(before: &str) -> Limit {
         .or(command.starts_with('/').then_some(command))
         .and_then(|rest| rest.chars().next());
     match delimiter {
+        Some('|' | '#' | '!' | '~' | '^' | ';') => Limit::Path,
         Some(c) if !c.is_ascii_alphanumeric() && !"_.:@%+-".contains(c) => Limit::Word,
         _ => Limit::Number,
     }

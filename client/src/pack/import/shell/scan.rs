@@ -3,14 +3,15 @@
 //! The scanner knows quotes, substitutions, arithmetic, comments, redirections, here-documents, arrays, `case` and simple
 //! commands. Where it errs about a command, a value is a quoted expansion all the same.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::flow::{CommandFacts, Facts, POSITIONAL, Source};
+use super::flow::{CommandFacts, Facts, Source};
 use super::simple::Simple;
-use super::{Part, Refused, ScriptValue, is_name};
+use super::{Part, Refused, ScriptValue};
 
 mod arithmetic;
 mod commands;
+mod expansion;
 mod here;
 mod lists;
 mod literal;
@@ -92,6 +93,7 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         tests: Vec::new(),
         operators: Vec::new(),
         parameters: Vec::new(),
+        literals: BTreeMap::new(),
         associative: BTreeSet::new(),
         integers: BTreeSet::new(),
         expansion_at: 0,
@@ -151,6 +153,8 @@ struct Frame {
     parentheses: usize,
     /// Open `case`.
     cases: usize,
+    /// A pattern of `case` begins, or is read.
+    is_pattern: bool,
     /// First commands of the lists that are open.
     lists: Vec<usize>,
     /// Where its substitution begins in the output.
@@ -170,6 +174,8 @@ struct Scanner<'a> {
     /// Words of it that are arithmetic operators.
     operators: Vec<usize>,
     parameters: Vec<parameter::Parameter>,
+    /// Variables by the text that they were assigned last, where that is all text.
+    literals: BTreeMap<String, String>,
     /// Arrays whose keys are text.
     associative: BTreeSet<String>,
     /// Variables whose values are arithmetic.
@@ -299,120 +305,6 @@ impl Scanner<'_> {
                 Ok(())
             }
             (Mode::Commands(close), c) => self.in_commands(close, c),
-        }
-    }
-
-    fn escaped(&mut self) -> Outcome<()> {
-        match self.tokens.get(self.at) {
-            Some(Token::Value(_)) => Err(Refused::new("a value after a backslash")),
-            Some(Token::Char('`')) if self.is_in_backquotes() => Err(Refused::new("backquotes within backquotes")),
-            Some(Token::Char('\n')) => {
-                self.take();
-                Ok(())
-            }
-            _ => {
-                let in_text = matches!(self.mode(), Mode::Here(..));
-                if let Some(c) = self.take().filter(|_| !in_text) {
-                    let command = self.command();
-                    command.in_word = true;
-                    command.word.push(c);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn dollar(&mut self) -> Outcome<()> {
-        let plain = matches!(self.mode(), Mode::Commands(_) | Mode::Array);
-        let in_text = matches!(self.mode(), Mode::Here(..));
-        self.expansion_at = self.done.out.len() - 1;
-        if !in_text {
-            let command = self.command();
-            command.in_word = true;
-            command.word.push(EXPANDED);
-        }
-        if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
-            return Err(Refused::new("a value as a part of a variable's name"));
-        }
-        match self.peek() {
-            Some('(') => {
-                self.take();
-                if self.peek() == Some('(') {
-                    self.take();
-                    self.modes.push(Mode::Arithmetic(0, ')'));
-                } else {
-                    self.enter(')');
-                }
-            }
-            Some('[') if !in_text => {
-                self.take();
-                self.modes.push(Mode::Arithmetic(0, ']'));
-            }
-            Some('{') => {
-                self.take();
-                return self.parameter();
-            }
-            Some('\'') if plain => {
-                self.take();
-                self.modes.push(Mode::Ansi);
-            }
-            _ => {
-                let name = self.variable();
-                if is_name(&name) && matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
-                    return Err(Refused::new("a value as a part of a variable's name"));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the name of a variable, and notes that it is read here.
-    fn variable(&mut self) -> String {
-        let mut name = String::new();
-        while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
-            if name.starts_with(|c: char| c.is_ascii_digit()) && !c.is_ascii_digit() {
-                break;
-            }
-            name.push(c);
-            self.take();
-        }
-        if name.is_empty()
-            && let Some(c) = self.peek().filter(|c| matches!(c, '@' | '*'))
-        {
-            name.push(c);
-            self.take();
-        }
-        if !name.is_empty() && !is_name(&name) {
-            name = POSITIONAL.to_owned();
-        }
-        if !name.is_empty() {
-            self.read(&Source::Variable(name.clone()));
-        }
-        name
-    }
-
-    /// True where an unescaped backquote ends a substitution.
-    fn is_in_backquotes(&self) -> bool {
-        let close = |mode: &Mode| if let Mode::Commands(close) = mode { Some(*close) } else { None };
-        self.modes.iter().rev().find_map(close) == Some(Some('`'))
-    }
-
-    fn backquote(&mut self) {
-        let inside = self.modes.iter().rposition(|mode| matches!(mode, Mode::Commands(_)));
-        let closes = inside.is_some_and(|at| self.modes[at] == Mode::Commands(Some('`')));
-        match (closes, inside) {
-            (true, Some(at)) => {
-                self.modes.truncate(at + 1);
-                self.leave();
-            }
-            _ => {
-                if !matches!(self.mode(), Mode::Here(..)) {
-                    let command = self.command();
-                    command.in_word = true;
-                    command.word.push(EXPANDED);
-                }
-                self.enter('`');
-            }
         }
     }
 

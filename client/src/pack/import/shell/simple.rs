@@ -1,12 +1,13 @@
 //! Simple command being read: its program, the words so far, and how it would read the word at hand.
 
-use super::flow::CommandFacts;
 use super::grammar::{Arguments, Role};
 use super::is_name;
 use super::limit::Limit;
 use super::programs::{self, DECLARATIONS, KEYWORDS, PREFIXES, Place};
 use super::readers;
 use super::starters;
+
+mod facts;
 
 /// Maximum number of words that are remembered of a command.
 const MAX_WORDS: usize = 64;
@@ -45,6 +46,8 @@ pub(super) struct Simple {
     arguments: Option<Arguments>,
     /// A shell was named among the arguments of a program that need not start it.
     loose: bool,
+    /// Text of the variable that its first word is.
+    pub(super) literal: Option<String>,
     /// The code in an argument runs those after it, or starts them.
     runs_arguments: bool,
     starts_arguments: bool,
@@ -89,12 +92,9 @@ impl Simple {
         self.flags.contains(option)
     }
 
-    /// Returns the variable of `for name` without `in`.
-    pub(super) fn loops_over_arguments(&self) -> Option<&str> {
-        match (self.program.as_deref(), self.words.as_slice()) {
-            (Some("for"), [_, name]) => Some(name),
-            _ => None,
-        }
+    /// Removes the last word, which was no argument.
+    pub(super) fn forget_last(&mut self) {
+        self.words.pop();
     }
 
     /// True if a command would begin here in the text that the program writes.
@@ -114,12 +114,6 @@ impl Simple {
     pub(super) fn note_code(&mut self, runs: bool, names: bool) {
         self.runs_arguments |= runs;
         self.starts_arguments |= names;
-    }
-
-    /// Returns the name of the program if it reads code of a shell from its input.
-    pub(super) fn shell_input(&self) -> Option<String> {
-        let facts = self.facts(0);
-        facts.input.is_some_and(|(_, shell)| shell).then_some(facts.program)
     }
 
     /// Returns how the word at hand is read, with what was read of it so far.
@@ -142,7 +136,7 @@ impl Simple {
         {
             return Reading::Assigned(name.clone(), self.words.len() <= 4 && programs::names_program(&self.word));
         }
-        if program == "for" && self.operands > 0 {
+        if matches!(program, "for" | "select") && self.operands > 0 {
             return self.words.get(1).map_or(Reading::Data, |name| Reading::Assigned(name.clone(), true));
         }
         self.argument(program)
@@ -302,6 +296,14 @@ impl Simple {
     }
 
     fn start(&mut self, word: &str) {
+        let literal = self.literal.take().filter(|_| word.chars().eq([super::scan::EXPANDED]));
+        if let Some(mut words) = literal.as_deref().map(str::split_whitespace)
+            && let Some(first) = words.next()
+        {
+            self.start(first);
+            words.for_each(|word| self.read_argument(word));
+            return;
+        }
         let program = last_component(word);
         // A variable may name a shell.
         self.loose = word.contains(super::scan::EXPANDED);
@@ -328,44 +330,6 @@ impl Simple {
             self.arguments = Some(Arguments::new(grammar));
         } else if let Some(arguments) = &mut self.arguments {
             arguments.word(word);
-        }
-    }
-
-    /// Returns what is known of the command at its end.
-    pub(super) fn facts(&self, pipeline: usize) -> CommandFacts {
-        let reads = matches!(self.program.as_deref(), Some("read" | "mapfile" | "readarray"));
-        let mut names: Vec<String> = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
-        if reads && names.is_empty() {
-            names.extend(["REPLY".to_owned(), "MAPFILE".to_owned()]);
-        }
-        let program = self.program.clone().unwrap_or_default();
-        let input = match &self.arguments {
-            // It hands its input to a program as arguments, and perhaps as a part of code: `sh -c '{}'`.
-            Some(_) if matches!(program.as_str(), "xargs" | "parallel") => {
-                let placed =
-                    |word: &String| word.split_once("{}").is_some_and(|(before, _)| programs::names_program(before));
-                Some((Limit::Path, self.words.iter().any(placed)))
-            }
-            None if matches!(program.as_str(), "source" | ".") => self
-                .words
-                .get(1)
-                .is_some_and(|word| super::grammar::STDIN.contains(&word.as_str()))
-                .then_some((Limit::Path, true)),
-            Some(arguments) if !self.loose => {
-                let grammar = arguments.grammar;
-                arguments.reads_input().then_some((grammar.limit.max(Limit::Path), grammar.shell))
-            }
-            None if matches!(program.as_str(), "sudo" | "env" | "nice" | "nohup") => Some((Limit::Path, true)),
-            _ => None,
-        };
-        CommandFacts {
-            program,
-            pipeline,
-            reads: names,
-            input,
-            inherits: !self.has_input,
-            feeds: self.feeds,
-            is_compound: self.is_compound,
         }
     }
 }

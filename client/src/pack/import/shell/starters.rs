@@ -46,7 +46,6 @@ const STARTERS: &[&str] = &[
     "ansible",
     "parallel-ssh",
     "pssh",
-    "hash",
 ];
 
 /// Their arguments: behind options, which are not known, stands the name of a program.

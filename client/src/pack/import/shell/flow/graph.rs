@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Here, POSITIONAL, Reader, Source, Use};
+use super::{Facts, Here, INHERITED, POSITIONAL, Reader, Source, Use};
+use crate::pack::import::shell::ScriptValue;
 use crate::pack::import::shell::limit::Limit;
-use crate::pack::import::shell::{ScriptValue, programs};
 
 /// How a value is in a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,9 +16,6 @@ pub(super) enum Taint {
     /// By choosing what a program fetched into it.
     Fetched,
 }
-
-/// Input of commands that have none of their own.
-const INHERITED: &str = "<";
 
 /// Commands that read code from their input: of each kind the last one, and its program.
 type Readers<'a> = BTreeMap<(Limit, bool), (usize, &'a str)>;
@@ -75,8 +72,7 @@ impl Graph<'_> {
             Use::Program => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
             Use::Code(limit, name) => vec![reader(*limit, name, false)],
             Use::Argument(id, begins) => {
-                let program = self.facts.commands.get(*id).map_or("", |command| &command.program);
-                let fetches = programs::fetches(program);
+                let fetches = self.facts.commands.get(*id).is_some_and(|command| command.fetches);
                 let later = self.later(*id);
                 later
                     .into_iter()
@@ -197,7 +193,9 @@ impl Graph<'_> {
                     into.push((INHERITED.to_owned(), *begins, false));
                 }
                 if self.facts.functions.contains(&command.program) || command.program == "set" {
-                    into.push((POSITIONAL.to_owned(), true, false));
+                    // Which argument is the first one changes with `shift`.
+                    let shifts = self.facts.commands.iter().any(|command| command.program == "shift");
+                    into.push((POSITIONAL.to_owned(), *begins || shifts, false));
                 }
                 into
             }

@@ -1,11 +1,11 @@
 //! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
 
-use super::super::flow::{POSITIONAL, Source, Use};
+use super::super::flow::{INHERITED, POSITIONAL, Source, Use};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::KEYWORDS;
 use super::super::simple::{Redirect, Simple, assignment};
-use super::{Mode, Outcome, Scanner};
+use super::{EXPANDED, Mode, Outcome, Scanner};
 
 impl Scanner<'_> {
     pub(super) fn in_commands(&mut self, close: Option<char>, c: char) -> Outcome<()> {
@@ -19,7 +19,11 @@ impl Scanner<'_> {
             '\n' => return self.newline(),
             '#' if !self.command().in_word => self.modes.push(Mode::Comment),
             '|' | '&' | '(' | ')' | '<' | '>' if test => self.end_word(),
-            ';' => self.end_command(true),
+            ';' => {
+                self.end_command(true);
+                let ends = self.done.out.ends_with(";;") || self.done.out.ends_with(";&");
+                self.frame().is_pattern |= ends && self.frame().cases > 0;
+            }
             '|' if self.peek() == Some('|') => {
                 self.take();
                 self.end_command(true);
@@ -42,6 +46,7 @@ impl Scanner<'_> {
                     self.command().is_compound = true;
                     self.close_list();
                 } else if frame.cases > 0 {
+                    frame.is_pattern = false;
                     self.end_command(true);
                 } else if close == Some(')') {
                     self.leave();
@@ -129,6 +134,9 @@ impl Scanner<'_> {
             }
             (Some('('), _) => {
                 self.take();
+                let command = self.command();
+                command.in_word = true;
+                command.word.push(EXPANDED);
                 self.enter(')');
             }
             (Some('>'), _) => {
@@ -149,7 +157,12 @@ impl Scanner<'_> {
         self.code_in_word();
         let test = self.command().is_test();
         let number = self.command().number();
+        let file = self.command().file();
+        self.done.facts.written.extend(file);
         let Some(word) = self.command().end_word() else { return };
+        self.texts(&word);
+        let run = self.command().run_file(&word);
+        self.done.facts.run.extend(run);
         let command = self.command();
         let (program, is_first) = (command.program.clone(), command.number() <= 1);
         if program.as_deref().is_none_or(|program| is_first && program == word) {
@@ -166,6 +179,11 @@ impl Scanner<'_> {
             (Some("case"), "in") => {
                 self.end_command(true);
                 self.frame().cases += 1;
+                self.frame().is_pattern = true;
+            }
+            (Some("for" | "select"), "do") if number == 2 => {
+                self.command().forget_last();
+                self.end_command(true);
             }
             (Some("esac"), "esac") => self.end_command(true),
             (Some("function"), name) if name != "function" => {
@@ -197,9 +215,14 @@ impl Scanner<'_> {
         if facts.program == "esac" {
             let frame = self.frame();
             frame.cases = frame.cases.saturating_sub(1);
+            frame.is_pattern = false;
         }
         if let Some(first) = closed.filter(|_| !ends_pipeline) {
             self.done.facts.outputs.push((first..id, pipeline));
+        }
+        if self.command().repeats_input() {
+            self.expansion_at = self.done.out.len();
+            self.read(&Source::Variable(INHERITED.to_owned()));
         }
         // A loop without `in` reads the positional parameters.
         let over_arguments = self.command().loops_over_arguments().map(str::to_owned);

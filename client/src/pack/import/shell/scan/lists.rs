@@ -4,7 +4,7 @@ use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::DECLARATIONS;
 use super::super::simple::assignment;
-use super::Scanner;
+use super::{EXPANDED, Scanner};
 
 impl Scanner<'_> {
     /// Notes a word in the place of a program, or a keyword before it, that begins or ends a list.
@@ -24,6 +24,26 @@ impl Scanner<'_> {
     pub(super) fn close_list(&mut self) {
         let first = self.frame().lists.pop();
         self.command().closed = first;
+    }
+
+    /// Notes that a variable is read where a program is named.
+    pub(super) fn note_program(&mut self, name: &str) {
+        let literal = self.literals.get(name).cloned();
+        let command = self.command();
+        if command.program.is_none() && command.word.chars().eq([EXPANDED]) {
+            command.literal = literal;
+        }
+    }
+
+    /// Notes the text of a variable, and files that are written and run.
+    pub(super) fn texts(&mut self, word: &str) {
+        let name = assignment(word).filter(|_| self.frame().command.program.is_none());
+        let Some((name, (_, text))) = name.zip(word.split_once('=')) else { return };
+        if text.contains(EXPANDED) || word.contains("+=") {
+            self.literals.remove(name);
+        } else {
+            self.literals.insert(name.to_owned(), text.to_owned());
+        }
     }
 
     /// Notes the attributes that a declaration gives to a variable.

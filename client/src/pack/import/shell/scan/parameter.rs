@@ -27,7 +27,10 @@ impl Scanner<'_> {
         if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
             return Err(Refused::new("a value as the name of a variable"));
         }
-        let name = self.variable();
+        // A length is a number.
+        let is_length = !indirect && self.done.out.ends_with("${#");
+        let name = if is_length { self.name() } else { self.variable() };
+        self.note_program(&name);
         if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
             return Err(Refused::new("a value as a part of a variable's name"));
         }

@@ -53,6 +53,8 @@ impl Scanner<'_> {
                     }
                     if fetched {
                         uses.extend(chosen(command));
+                    } else if self.frames[frame].is_pattern && command.program.is_none() {
+                        // A pattern of `case`.
                     } else {
                         let outer = depth > 0 && at != self.expansion_at;
                         match command.reading() {
@@ -101,7 +103,10 @@ impl Scanner<'_> {
                         }
                     }
                     let program = command.program.as_deref();
-                    if program.is_some_and(programs::fetches) {
+                    if command.counts() || (at == self.expansion_at && self.is_counted()) {
+                        break;
+                    }
+                    if command.fetches() {
                         fetched |= !program.is_some_and(programs::repeats);
                     } else if program.is_some_and(|program| !self.goes_on(program)) {
                         break;
@@ -113,6 +118,21 @@ impl Scanner<'_> {
         }
         self.done.operands.extend(options);
         self.done.facts.uses.extend(uses.into_iter().map(|place| (source.clone(), place)));
+    }
+
+    /// True if what follows up to the end of the substitution counts what it is given.
+    fn is_counted(&self) -> bool {
+        let mut rest = String::new();
+        for token in self.tokens[self.at.min(self.tokens.len())..].iter().take(400) {
+            match token {
+                Token::Char(')' | '`') => break,
+                Token::Char(c) if ";&\n(".contains(*c) => return false,
+                Token::Char(c) => rest.push(*c),
+                Token::Value(_) => rest.push(EXPANDED),
+            }
+        }
+        let last = rest.rsplit('|').next().filter(|last| last.len() < rest.len()).unwrap_or_default();
+        ["wc", "wc -l", "wc -c", "wc -w", "wc -m"].contains(&last.trim())
     }
 
     /// True if what a program is given may be what it writes.
@@ -164,7 +184,7 @@ impl Scanner<'_> {
         if (starts || self.opens_word(mode)) && self.command().is_operand() {
             self.done.operands.push(index);
         }
-        let in_loop = self.command().program.as_deref() == Some("for");
+        let in_loop = matches!(self.command().program.as_deref(), Some("for" | "select"));
         let splits = starts && ends && self.command().program.is_some() && self.command().redirect.is_none();
         let home = plain && self.command().word == "~" && self.done.out.ends_with('~');
         let text = match mode {

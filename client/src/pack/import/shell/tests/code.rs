@@ -167,6 +167,18 @@ fn code_behind_options_is_found() {
         "while read x; do eval ls $x; done < <(echo {{a}})",
         "while read x; do eval ls $x; done <<EOF\n{{a}}\nEOF",
         "exec <<< {{a}}; read x; eval ls $x",
+        "SSH='ssh -p 22'; $SSH host \"ls {{a}}\"",
+        "AWK=awk; $AWK \"BEGIN { x = {{a}} }\"",
+        "awk -v c={{a}} 'BEGIN { system(\"echo \" c) }'",
+        "echo {{a}} > f1; source f1",
+        "echo \"ls {{a}}\" > f1; bash f1",
+        "echo {{a}} | tee f1 >/dev/null; chmod +x f1; ./f1",
+        "V_1={{a}}; r=V_1; eval \"ls ${!r}\"",
+        "coproc bash; echo \"ls {{a}}\" >&${COPROC[1]}",
+        "exec > >(bash); echo \"ls {{a}}\"",
+        "declare -A m; m[{{a}}]=1; for k in \"${!m[@]}\"; do eval \"ls $k\"; done",
+        "f() { x=$(cat); eval \"ls $x\"; }; echo {{a}} | f",
+        "select v in {{a}}; do eval \"ls $v\"; break; done <<< 1",
     ] {
         let limit = limit_of(script);
         check(script, limit.as_ref().is_ok_and(|limit| limit.is_some_and(|limit| limit >= Limit::Path)), limit);
@@ -253,6 +265,8 @@ fn a_value_that_names_what_is_run_is_refused() {
         "ssh host bash {{a}}",
         "stdbuf -oL {{a}}",
         "xargs -n1 {{a}}",
+        "echo {{a}} | xargs -I% sh -c '%'",
+        "hash -p {{a}} ls",
         "xargs -I{} {{a}} {}",
         "sudo -uapp {{a}}",
         "python3 -m {{a}}",
@@ -304,9 +318,20 @@ fn a_value_that_stays_data_is_free() {
         "curl -s {{a}} | jq .x",
         "curl -s {{a}} | grep -q x && bash /opt/x.sh",
         "for i in 1 2; do echo {{a}}; done | sort",
-        "while read x; do echo $x; done <<< {{a}}; eval ls",
+        "while read x; do echo $x; done <<< {{a}}; ssh host ls",
+        "echo {{a}} > /etc/x.conf; systemctl restart x",
+        "cat > /etc/x.conf <<EOF\n{{a}}\nEOF\nchmod 600 /etc/other",
         "C=(aws s3 cp {{a}} x); \"${C[@]}\"",
         "echo {{a}}; bash -c ls",
+        "case $x in {{a}}) echo;; {{b}}|y) echo;; esac",
+        "X={{a}}; (( ${#X} > 64 ))",
+        "N=$(grep -c {{a}} f); (( N > 0 ))",
+        "N=$(ps | grep {{a}} | wc -l); (( N > 0 ))",
+        "run() { \"$@\"; }; run rm -f {{a}}",
+        "X=$(aws ssm get-parameter --name {{a}}); $X",
+        "bash <(curl -s https://host/x) {{a}}",
+        "echo {{a}} | docker login --password-stdin",
+        "X=$(echo {{a}} | xargs); echo $X",
     ] {
         let done = rewritten(script);
         check(script, done.as_ref().is_ok_and(|done| done.needs.is_empty()), done);
@@ -354,6 +379,7 @@ fn arguments_of_a_script_are_followed() {
         "while [ $# -gt 0 ]; do shift; eval \"ls $1\"; done",
         "for a in \"$@\"; do eval ls $a; done",
         "for a; do eval ls $a; done",
+        "for a do (( a )); done",
         "while getopts x: o; do eval ls $OPTARG; done",
         "echo $(($2 + 1))",
         "[[ $2 -gt 3 ]]",
@@ -370,9 +396,7 @@ fn arguments_of_a_script_are_followed() {
             "{script:?}"
         );
     }
-    for script in
-        ["echo \"$2\"", "bash ./x.sh \"$2\"", "grep -c \"$2\" x", "# eval $2\ncat <<E\neval $2\nE", "[ \"$2\" -gt 3 ]"]
-    {
+    for script in ["echo \"$2\"", "bash ./x.sh \"$2\"", "grep -c \"$2\" x", "[ \"$2\" -gt 3 ]"] {
         assert_eq!(with(script).unwrap().needs, [], "{script:?}");
     }
 }

@@ -1,0 +1,128 @@
+//! What follows `\\`, `$` and a backquote.
+
+use super::super::flow::{POSITIONAL, Source};
+use super::super::is_name;
+use super::{EXPANDED, Mode, Outcome, Refused, Scanner, Token};
+
+impl Scanner<'_> {
+    pub(super) fn escaped(&mut self) -> Outcome<()> {
+        match self.tokens.get(self.at) {
+            Some(Token::Value(_)) => Err(Refused::new("a value after a backslash")),
+            Some(Token::Char('`')) if self.is_in_backquotes() => Err(Refused::new("backquotes within backquotes")),
+            Some(Token::Char('\n')) => {
+                self.take();
+                Ok(())
+            }
+            _ => {
+                let in_text = matches!(self.mode(), Mode::Here(..));
+                if let Some(c) = self.take().filter(|_| !in_text) {
+                    let command = self.command();
+                    command.in_word = true;
+                    command.word.push(c);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn dollar(&mut self) -> Outcome<()> {
+        let plain = matches!(self.mode(), Mode::Commands(_) | Mode::Array);
+        let in_text = matches!(self.mode(), Mode::Here(..));
+        self.expansion_at = self.done.out.len() - 1;
+        if !in_text {
+            let command = self.command();
+            command.in_word = true;
+            command.word.push(EXPANDED);
+        }
+        if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+            return Err(Refused::new("a value as a part of a variable's name"));
+        }
+        match self.peek() {
+            Some('(') => {
+                self.take();
+                if self.peek() == Some('(') {
+                    self.take();
+                    self.modes.push(Mode::Arithmetic(0, ')'));
+                } else {
+                    self.enter(')');
+                }
+            }
+            Some('[') if !in_text => {
+                self.take();
+                self.modes.push(Mode::Arithmetic(0, ']'));
+            }
+            Some('{') => {
+                self.take();
+                return self.parameter();
+            }
+            Some('\'') if plain => {
+                self.take();
+                self.modes.push(Mode::Ansi);
+            }
+            _ => {
+                let name = self.variable();
+                self.note_program(&name);
+                if is_name(&name) && matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
+                    return Err(Refused::new("a value as a part of a variable's name"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the name of a variable, and notes that it is read here.
+    pub(super) fn variable(&mut self) -> String {
+        let name = self.name();
+        if !name.is_empty() {
+            self.read(&Source::Variable(name.clone()));
+        }
+        name
+    }
+
+    /// Reads the name of a variable.
+    pub(super) fn name(&mut self) -> String {
+        let mut name = String::new();
+        while let Some(c) = self.peek().filter(|c| c.is_ascii_alphanumeric() || *c == '_') {
+            if name.starts_with(|c: char| c.is_ascii_digit()) && !c.is_ascii_digit() {
+                break;
+            }
+            name.push(c);
+            self.take();
+        }
+        if name.is_empty()
+            && let Some(c) = self.peek().filter(|c| matches!(c, '@' | '*'))
+        {
+            name.push(c);
+            self.take();
+        }
+        if !name.is_empty() && !is_name(&name) {
+            name = POSITIONAL.to_owned();
+        }
+        name
+    }
+
+    /// True where an unescaped backquote ends a substitution.
+    pub(super) fn is_in_backquotes(&self) -> bool {
+        let close = |mode: &Mode| if let Mode::Commands(close) = mode { Some(*close) } else { None };
+        self.modes.iter().rev().find_map(close) == Some(Some('`'))
+    }
+
+    pub(super) fn backquote(&mut self) {
+        let inside = self.modes.iter().rposition(|mode| matches!(mode, Mode::Commands(_)));
+        let closes = inside.is_some_and(|at| self.modes[at] == Mode::Commands(Some('`')));
+        match (closes, inside) {
+            (true, Some(at)) => {
+                self.modes.truncate(at + 1);
+                self.leave();
+            }
+            _ => {
+                if !matches!(self.mode(), Mode::Here(..)) {
+                    let command = self.command();
+                    command.in_word = true;
+                    command.word.push(EXPANDED);
+                }
+                self.enter('`');
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Facts about a simple command that has been read: its input, its output, and the files that it names.
+
+use super::{Redirect, Simple, is_name, last_component};
+use crate::pack::import::shell::flow::CommandFacts;
+use crate::pack::import::shell::grammar::{Role, STDIN};
+use crate::pack::import::shell::limit::Limit;
+use crate::pack::import::shell::{programs, readers, starters};
+
+impl Simple {
+    /// Returns the file that the word at hand is written to.
+    pub(in crate::pack::import::shell) fn file(&self) -> Option<String> {
+        let writes = self.redirect == Some(Redirect::File) || self.program.as_deref() == Some("tee");
+        (writes && self.in_word).then(|| self.word.clone())
+    }
+
+    /// Returns the last word if it is a file of code that is run, or read by `read`.
+    pub(in crate::pack::import::shell) fn run_file(&self, word: &str) -> Option<String> {
+        let program = self.program.as_deref().unwrap_or_default();
+        let reads = ["source", ".", "chmod", "crontab", "at"].contains(&program)
+            || readers::grammar(program).is_some_and(|grammar| grammar.first == Role::Program)
+            || self.words.len() == 1;
+        (reads && !word.is_empty()).then(|| word.to_owned())
+    }
+
+    /// True where it writes a number, whatever it is given.
+    pub(in crate::pack::import::shell) fn counts(&self) -> bool {
+        let count = |word: &String| {
+            word == "--count" || (word.starts_with('-') && !word.starts_with("--") && word.contains('c'))
+        };
+        match self.program.as_deref() {
+            Some("grep" | "egrep" | "fgrep") => self.words.iter().any(count),
+            Some("wc") => true,
+            _ => false,
+        }
+    }
+
+    /// True if its operands choose what it writes.
+    pub(in crate::pack::import::shell) fn fetches(&self) -> bool {
+        let program = self.program.as_deref().unwrap_or_default();
+        programs::fetches(program)
+            && (program != "aws" || self.words.iter().any(|word| word == "s3" || word == "s3api"))
+    }
+
+    /// True for `cat`, which writes what its list of commands is given.
+    pub(in crate::pack::import::shell) fn repeats_input(&self) -> bool {
+        matches!(self.words.as_slice(), [program] if program == "cat") && !self.has_input
+    }
+
+    /// Returns the variable of `for name` without `in`.
+    pub(in crate::pack::import::shell) fn loops_over_arguments(&self) -> Option<&str> {
+        match (self.program.as_deref(), self.words.as_slice()) {
+            (Some("for" | "select"), [_, name]) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the program if it reads code of a shell from its input.
+    pub(in crate::pack::import::shell) fn shell_input(&self) -> Option<String> {
+        let facts = self.facts(0);
+        facts.input.is_some_and(|(_, shell)| shell).then_some(facts.program)
+    }
+
+    /// Returns what is known of the command at its end.
+    pub(in crate::pack::import::shell) fn facts(&self, pipeline: usize) -> CommandFacts {
+        let reads = matches!(self.program.as_deref(), Some("read" | "mapfile" | "readarray"));
+        let mut names: Vec<String> = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
+        if reads && names.is_empty() {
+            names.extend(["REPLY".to_owned(), "MAPFILE".to_owned()]);
+        }
+        let program = self.program.clone().unwrap_or_default();
+        let input = match &self.arguments {
+            // They trim or count, and give nothing to a program.
+            Some(_) if program == "xargs" && self.words.len() == 1 => None,
+            // It hands its input to a program as arguments, and perhaps as a part of code: `sh -c '{}'`.
+            Some(_) if matches!(program.as_str(), "xargs" | "parallel") => {
+                let replaced = self.words.iter().position(|word| word.starts_with("-I"));
+                let replaced = replaced.map_or("{}", |at| match &self.words[at][2..] {
+                    "" => self.words.get(at + 1).map_or("{}", String::as_str),
+                    text => text,
+                });
+                let placed = |word: &String| {
+                    word.split_once(replaced).is_some_and(|(before, _)| programs::names_program(before))
+                };
+                Some((Limit::Path, self.words.iter().skip(1).filter(|word| !word.starts_with("-I")).any(placed)))
+            }
+            None if matches!(program.as_str(), "source" | ".") => {
+                self.words.get(1).is_some_and(|word| STDIN.contains(&word.as_str())).then_some((Limit::Path, true))
+            }
+            Some(arguments)
+                if self.is_ssh() && arguments.operands() > 1 && !self.words.iter().any(|word| is_shell(word)) =>
+            {
+                None
+            }
+            Some(arguments)
+                if starters::contains(&program)
+                    && arguments.grammar.names.is_empty()
+                    && !self
+                        .words
+                        .iter()
+                        .any(|word| ["exec", "run", "attach", "apply", "create", "start"].contains(&word.as_str())) =>
+            {
+                None
+            }
+            Some(arguments) if !self.loose => {
+                let grammar = arguments.grammar;
+                arguments.reads_input().then_some((grammar.limit.max(Limit::Path), grammar.shell))
+            }
+            None if matches!(program.as_str(), "sudo" | "env" | "nice" | "nohup") => Some((Limit::Path, true)),
+            _ => None,
+        };
+        CommandFacts {
+            program,
+            pipeline,
+            reads: names,
+            input,
+            inherits: !self.has_input,
+            fetches: self.fetches(),
+            feeds: self.feeds,
+            is_compound: self.is_compound,
+        }
+    }
+}
+
+fn is_shell(word: &str) -> bool {
+    readers::SHELLS.contains(&last_component(word).as_str())
+}
