@@ -156,14 +156,29 @@ pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], 
 /// Limits the values of parameters to what the scripts need: `needs` and `operands` are by the index of the parameter.
 fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTreeSet<usize>, sink: &mut Sink<'_>) {
     for (index, parameter) in parameters.iter_mut().enumerate() {
-        let need =
-            needs.iter().filter(|(needed, _)| *needed == index).map(|(_, need)| need).max_by_key(|need| need.limit);
+        let need = needs
+            .iter()
+            .filter(|(needed, _)| *needed == index)
+            .map(|(_, need)| need)
+            .max_by_key(|need| (need.followed, need.limit));
         let operand = operands.contains(&index) && !parameter.value.words;
         let name = parameter.source.clone();
         let place = ["parameters", name.as_str()];
         let default = parameter.default().unwrap_or_default().to_owned();
         let operand = operand && !default.starts_with('-');
         match need {
+            // Its author has said what it may be, and nothing that was followed runs it.
+            Some(need)
+                if !need.followed
+                    && (!parameter.is_text() || parameter.restricted || Limit::of(&default) < need.limit) =>
+            {
+                let message = format!(
+                    "the script evaluates text ({}), and {name} may be other text than {}; see that it is not evaluated",
+                    need.reader,
+                    need.limit.words()
+                );
+                sink.add("value_unlimited", Effect::Note, &place, message);
+            }
             Some(need) if !parameter.is_text() || parameter.restricted || Limit::of(&default) < need.limit => {
                 let message = format!(
                     "{} would run the value of {name} as code, which only {} would be safe from; write a script that reads {}",

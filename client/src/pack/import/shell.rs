@@ -139,7 +139,7 @@ fn limit_all(
             });
         let is_limited = needs.iter().any(|(known, _)| *known == index);
         if is_read && !is_limited {
-            needs.push((index, Need { limit: Limit::Path, reader: construct.to_owned() }));
+            needs.push((index, Need { limit: Limit::Path, reader: construct.to_owned(), followed: false }));
         }
     }
     needs.sort_by_key(|(index, _)| *index);

@@ -104,6 +104,8 @@ pub(in crate::pack::import) struct Need {
     pub(in crate::pack::import) limit: Limit,
     /// The reader that would take the value for code.
     pub(in crate::pack::import) reader: String,
+    /// The value was followed to the reader. Otherwise the script may evaluate it on a way that is not followed.
+    pub(in crate::pack::import) followed: bool,
 }
 
 /// Reader that takes text for code.
@@ -174,7 +176,7 @@ pub(super) fn needs(
             for index in of(&all) {
                 let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
                 if reader.limit > known {
-                    needs.insert(index, Need { limit: reader.limit, reader: reader.name.clone() });
+                    needs.insert(index, Need { limit: reader.limit, reader: reader.name.clone(), followed: true });
                 }
             }
         }

@@ -101,7 +101,7 @@ fn a_value_that_a_script_reads_as_code_is_limited() {
         ("local x=\"{{a}}\"; trap \"rm $x\" EXIT", Limit::Path, "trap"),
     ] {
         let done = rewritten(script).unwrap_or_else(|refused| panic!("{script:?}: {refused}"));
-        let need = Need { limit, reader: reader.to_owned() };
+        let need = Need { limit, reader: reader.to_owned(), followed: true };
         assert_eq!(done.needs, [(0, need)], "{script:?}");
     }
 }
