@@ -192,7 +192,7 @@ pub(super) fn commands(text: &str) -> Vec<String> {
             _ if Some(c) == top.close && !top.double => {
                 let inner = open.pop().map(|inner| inner.text).unwrap_or_default();
                 if let Some(outer) = open.last_mut() {
-                    // One word, as far as the outer command is concerned.
+                    // A single word, as far as the outer command is concerned.
                     outer.text.extend(inner.chars().map(|c| if c.is_whitespace() { '\u{1}' } else { c }));
                 }
                 done.push(inner);

@@ -67,9 +67,9 @@ pub(super) struct CommandFacts {
     pub(super) inherits: bool,
     /// Its operands choose what it writes.
     pub(super) fetches: bool,
-    /// It writes to a list of commands: `>(…)`.
+    /// Writes to a list of commands: `>(…)`.
     pub(super) feeds: bool,
-    /// It begins or ends a list of commands.
+    /// Begins or ends a list of commands.
     pub(super) is_compound: bool,
 }
 

@@ -93,7 +93,7 @@ pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
         _ => "",
     };
     let short = option.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
-    // What follows the letter in the same word is its operand.
+    // The rest of the word after the letter is its operand.
     let taken = short.and_then(|rest| rest.find(|c| letters.contains(c)).map(|at| at + 1 == rest.len()));
     taken.unwrap_or(false) || LONG.contains(&option)
 }

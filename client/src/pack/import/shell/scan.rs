@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::{CommandFacts, Facts, Source};
-use super::simple::Simple;
+use super::simple::{EXPANDED, Simple};
 use super::{Part, Refused, ScriptValue};
 
 mod arithmetic;
@@ -50,8 +50,6 @@ enum Mode {
     Here(usize, usize, bool),
 }
 
-/// Character for an expansion in a word, for the words that commands remember.
-pub(super) const EXPANDED: char = '\u{1}';
 /// Deepest nesting of contexts.
 const MAX_DEPTH: usize = 100;
 /// Most places at which values and variables are read.
@@ -222,7 +220,7 @@ impl Scanner<'_> {
     }
 
     fn new_command(&mut self) -> usize {
-        // One that is never read belongs to no pipeline.
+        // A command that is never read belongs to no pipeline.
         self.done.facts.commands.push(CommandFacts { pipeline: usize::MAX, ..CommandFacts::default() });
         self.done.facts.commands.len() - 1
     }

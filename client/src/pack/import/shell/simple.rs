@@ -9,6 +9,8 @@ use super::starters;
 
 mod facts;
 
+/// Character for an expansion in a word, which no name has.
+pub(super) const EXPANDED: char = '\u{1}';
 /// Maximum number of words that are remembered of a command.
 const MAX_WORDS: usize = 64;
 
@@ -32,9 +34,9 @@ pub(super) struct Simple {
     pub(super) word: String,
     pub(super) in_word: bool,
     pub(super) redirect: Option<Redirect>,
-    /// It has an input of its own: a redirection, or the command before it in a pipeline.
+    /// Has an input of its own: a redirection, or the command before it in a pipeline.
     pub(super) has_input: bool,
-    /// It writes to a list of commands: `>(…)`.
+    /// Writes to a list of commands: `>(…)`.
     pub(super) feeds: bool,
     /// A keyword before its program begins or ends a list of commands.
     pub(super) is_compound: bool,
@@ -68,7 +70,7 @@ pub(super) enum Reading {
     Program,
     /// As the value of this variable, which names programs or is run.
     Executed(String),
-    /// As code, by this program; `true` where a program's name stands in it.
+    /// As code, by this program; `true` where a program's name is in it.
     Code(Limit, String, bool),
 }
 
@@ -106,7 +108,7 @@ impl Simple {
     /// True at the start of an argument that this program may take for an option by which it starts programs.
     pub(super) fn is_option(&self) -> bool {
         let program = self.program.as_deref().unwrap_or_default();
-        let begins = self.word.chars().all(|c| c == super::scan::EXPANDED);
+        let begins = self.word.chars().all(|c| c == EXPANDED);
         self.redirect.is_none() && begins && programs::starts_by_options(program)
     }
 
@@ -182,19 +184,17 @@ impl Simple {
             return self.as_read(role, limit, limit == Limit::Path, begins, program);
         };
         // A variable may name an interpreter.
-        if self.loose && program.contains(super::scan::EXPANDED) && CODE_OPTIONS.contains(&self.last.as_str()) {
+        if self.loose && program.contains(EXPANDED) && CODE_OPTIONS.contains(&self.last.as_str()) {
             let names = programs::names_program(&self.word);
-            return Reading::Code(Limit::Number, program.replace(super::scan::EXPANDED, "$"), names);
+            return Reading::Code(Limit::Number, program.replace(EXPANDED, "$"), names);
         }
         let names = (PREFIXES.contains(&self.last.as_str()) && self.last != "exec")
             || ["-exec", "-execdir", "-ok", "-okdir", "--"].contains(&self.last.as_str())
             || (arguments.operands() == 2 && self.words.get(1).is_some_and(|word| word == "exec"));
         let grammar = arguments.grammar;
         let role = match arguments.role(&self.word) {
-            _ if starters::contains(program) && self.word.chars().all(|c| c == super::scan::EXPANDED) && names => {
-                Role::Program
-            }
-            // What a program takes that starts others somewhere else, or that need not start a shell, is data.
+            _ if starters::contains(program) && self.word.chars().all(|c| c == EXPANDED) && names => Role::Program,
+            // Arguments of a program that starts others somewhere else, or that need not start a shell, are data.
             Role::Unknown if starters::contains(program) && grammar.names.is_empty() => Role::Data,
             Role::Unknown | Role::Program if self.loose => Role::Data,
             Role::Unknown
@@ -213,7 +213,7 @@ impl Simple {
             {
                 Role::Program
             }
-            // It may belong to an option.
+            // The word may belong to an option.
             Role::Program if starters::starts(program) && starters::takes_word(&self.last) => Role::Unknown,
             // Options of ssh, but for commands.
             Role::Program
@@ -296,7 +296,7 @@ impl Simple {
     }
 
     fn start(&mut self, word: &str) {
-        let literal = self.literal.take().filter(|_| word.chars().eq([super::scan::EXPANDED]));
+        let literal = self.literal.take().filter(|_| word.chars().eq([EXPANDED]));
         if let Some(mut words) = literal.as_deref().map(str::split_whitespace)
             && let Some(first) = words.next()
         {
@@ -306,7 +306,7 @@ impl Simple {
         }
         let program = last_component(word);
         // A variable may name a shell.
-        self.loose = word.contains(super::scan::EXPANDED);
+        self.loose = word.contains(EXPANDED);
         self.arguments =
             if self.loose { Some(readers::shell()) } else { readers::grammar(&program) }.map(Arguments::new);
         self.is_compound |= COMPOUND.contains(&program.as_str());

@@ -1,4 +1,4 @@
-//! What follows `\\`, `$` and a backquote.
+//! Escapes, `$` and backquotes.
 
 use super::super::flow::{POSITIONAL, Source};
 use super::super::is_name;

@@ -71,7 +71,7 @@ impl Simple {
         let input = match &self.arguments {
             // They trim or count, and give nothing to a program.
             Some(_) if program == "xargs" && self.words.len() == 1 => None,
-            // It hands its input to a program as arguments, and perhaps as a part of code: `sh -c '{}'`.
+            // Hands its input to a program as arguments, and perhaps as a part of code: `sh -c '{}'`.
             Some(_) if matches!(program.as_str(), "xargs" | "parallel") => {
                 let replaced = self.words.iter().position(|word| word.starts_with("-I"));
                 let replaced = replaced.map_or("{}", |at| match &self.words[at][2..] {
