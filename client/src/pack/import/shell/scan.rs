@@ -96,11 +96,13 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         integers: BTreeSet::new(),
         expansion_at: 0,
         is_later_element: false,
+        forwards: false,
         is_unclear: false,
         done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
     };
     scanner.frames[0].command.id = scanner.new_command();
     scanner.done.facts.functions = functions(&tokens);
+    scanner.forwards = tokens.windows(2).any(|two| matches!(two, [Token::Char('$'), Token::Char('@' | '*')]));
     while scanner.at < tokens.len() {
         scanner.leave_here_document();
         if scanner.modes.len() > MAX_DEPTH {
@@ -180,6 +182,8 @@ struct Scanner<'a> {
     integers: BTreeSet<String>,
     /// Where the expansion at hand begins in the output.
     expansion_at: usize,
+    /// A function may run its arguments.
+    forwards: bool,
     /// Arithmetic ended like a subshell.
     is_unclear: bool,
     /// The array at hand has an element already.

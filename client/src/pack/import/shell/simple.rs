@@ -48,6 +48,8 @@ pub(super) struct Simple {
     arguments: Option<Arguments>,
     /// A shell was named among the arguments of a program that need not start it.
     loose: bool,
+    /// A function that may run its arguments: `"$@"`.
+    pub(super) forwards: bool,
     /// Text of the variable that its first word is.
     pub(super) literal: Option<String>,
     /// The code in an argument runs those after it, or starts them.
@@ -319,14 +321,15 @@ impl Simple {
         let is_shell = readers::SHELLS.contains(&name.as_str());
         let starts = starters::starts(program) && self.arguments.as_ref().is_none_or(|a| a.grammar.names.is_empty());
         if let Some(grammar) = grammar
-            && (is_shell || starts)
+            && (is_shell || starts || self.forwards)
             && !self.is_ssh()
             && self
                 .arguments
                 .as_ref()
                 .is_none_or(|a| !readers::SHELLS.iter().any(|shell| a.grammar.names.contains(shell)))
         {
-            self.loose = !starters::starts(program);
+            let is_first = self.words.len() == 1;
+            self.loose = !starters::starts(program) && !(self.forwards && is_first);
             self.arguments = Some(Arguments::new(grammar));
         } else if let Some(arguments) = &mut self.arguments {
             arguments.word(word);

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
+mod arguments;
 mod code;
 mod matrix;
 

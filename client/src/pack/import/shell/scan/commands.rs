@@ -161,6 +161,10 @@ impl Scanner<'_> {
         self.done.facts.written.extend(file);
         let Some(word) = self.command().end_word() else { return };
         self.texts(&word);
+        let called = self.command().program.as_ref().is_some_and(|program| *program == word);
+        if called && self.forwards && self.done.facts.functions.contains(&word) {
+            self.command().forwards = true;
+        }
         let run = self.command().run_file(&word);
         self.done.facts.run.extend(run);
         let command = self.command();

@@ -167,6 +167,8 @@ fn code_behind_options_is_found() {
         "while read x; do eval ls $x; done < <(echo {{a}})",
         "while read x; do eval ls $x; done <<EOF\n{{a}}\nEOF",
         "exec <<< {{a}}; read x; eval ls $x",
+        "run() { \"$@\"; }; run ssh host \"ls {{a}}\"",
+        "run() { \"$@\"; }; run sudo bash -c \"ls {{a}}\"",
         "SSH='ssh -p 22'; $SSH host \"ls {{a}}\"",
         "AWK=awk; $AWK \"BEGIN { x = {{a}} }\"",
         "awk -v c={{a}} 'BEGIN { system(\"echo \" c) }'",
@@ -267,6 +269,7 @@ fn a_value_that_names_what_is_run_is_refused() {
         "xargs -n1 {{a}}",
         "echo {{a}} | xargs -I% sh -c '%'",
         "hash -p {{a}} ls",
+        "run() { \"$@\"; }; run bash {{a}}",
         "xargs -I{} {{a}} {}",
         "sudo -uapp {{a}}",
         "python3 -m {{a}}",
@@ -328,6 +331,7 @@ fn a_value_that_stays_data_is_free() {
         "N=$(grep -c {{a}} f); (( N > 0 ))",
         "N=$(ps | grep {{a}} | wc -l); (( N > 0 ))",
         "run() { \"$@\"; }; run rm -f {{a}}",
+        "log() { echo \"$@\"; }; log using python {{a}}; log \"mysql {{a}}\"",
         "X=$(aws ssm get-parameter --name {{a}}); $X",
         "bash <(curl -s https://host/x) {{a}}",
         "echo {{a}} | docker login --password-stdin",
@@ -365,38 +369,4 @@ fn many_places_are_refused_or_read_in_time_that_grows_with_them() {
     assert!(rewritten(&script).unwrap_err().to_string().contains("too many commands"));
     let chain: String = (0..4_000).map(|n| format!("v{}=$v{n}; ", n + 1)).collect();
     assert_eq!(limit_of(&format!("v0=x{{{{a}}}}; {chain} eval ls $v4000")), Ok(Some(Limit::Path)));
-}
-
-#[test]
-fn arguments_of_a_script_are_followed() {
-    let with = |script: &str| rewrite(&parts(script, &[]), &[value("a"), value("b")], &[0]);
-    for script in [
-        "eval \"ls $2\"",
-        "bash -c \"ls $*\"",
-        "bash <<E\necho $2\nE",
-        "echo \"ls $2\" | bash",
-        "x=$2\ny=\"a $x\"\nif true; then eval \"$y\"; fi",
-        "while [ $# -gt 0 ]; do shift; eval \"ls $1\"; done",
-        "for a in \"$@\"; do eval ls $a; done",
-        "for a; do eval ls $a; done",
-        "for a do (( a )); done",
-        "while getopts x: o; do eval ls $OPTARG; done",
-        "echo $(($2 + 1))",
-        "[[ $2 -gt 3 ]]",
-        "f() { (( $1 )); }; f \"$@\"",
-    ] {
-        let done = with(script).unwrap_or_else(|refused| panic!("{script:?}: {refused}"));
-        assert!(matches!(done.needs.as_slice(), [(0, _)]), "{script:?}: {done:?}");
-    }
-    for script in
-        ["$2", "eval \"$1\"", "eval $@", ". $2", "sudo -u app bash -lc \"$2\"", "ssh web \"$2\"", "su - app -c \"$2\""]
-    {
-        assert!(
-            with(script).unwrap_err().to_string().starts_with("a names a program, by an argument of the script"),
-            "{script:?}"
-        );
-    }
-    for script in ["echo \"$2\"", "bash ./x.sh \"$2\"", "grep -c \"$2\" x", "[ \"$2\" -gt 3 ]"] {
-        assert_eq!(with(script).unwrap().needs, [], "{script:?}");
-    }
 }
