@@ -329,7 +329,7 @@ impl Simple {
                 .is_none_or(|a| !readers::SHELLS.iter().any(|shell| a.grammar.names.contains(shell)))
         {
             let is_first = self.words.len() == 1;
-            self.loose = !starters::starts(program) && !(self.forwards && is_first);
+            self.loose = !(starters::starts(program) || self.forwards && is_first);
             self.arguments = Some(Arguments::new(grammar));
         } else if let Some(arguments) = &mut self.arguments {
             arguments.word(word);
