@@ -37,6 +37,7 @@ mod visibility;
 mod write_timeout;
 
 #[cfg(test)]
+#[cfg(test)]
 pub(crate) use openapi::document as openapi_document;
 
 use std::path::PathBuf;

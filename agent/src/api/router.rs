@@ -143,7 +143,7 @@ async fn enter(
     if route.verbs.is_empty() {
         Query::parse(request.uri().query(), route.query)?;
         return match route.operation {
-            Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
+            Operation::OpenApi => Ok(openapi::response()),
             _ if !origin.knows(app, &principal) => Ok(handlers::instance::health_codes(app)),
             _ => Ok(handlers::instance::health(app, origin.enter(app, &[Verb::Read]).as_ref())),
         };
@@ -211,7 +211,7 @@ async fn dispatch(operation: Operation, call: Call) -> Result<Response<Body>, Ap
     use packs_schema::agent::execution::output::Stream;
     match operation {
         Operation::Health => Ok(instance::health(&call.app, Some(&call.caller))),
-        Operation::OpenApi => Ok(handlers::json(200, &openapi::document())),
+        Operation::OpenApi => Ok(openapi::response()),
         Operation::Info => instance::info(&call),
         Operation::Access => access::review(&call),
         Operation::Metrics => instance::metrics(&call),

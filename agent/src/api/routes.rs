@@ -1,11 +1,13 @@
-//! Route table of the whole interface. Requests are routed by it, and `openapi.json` is generated from it.
+//! Route table of the whole interface. Requests are routed by it, and `openapi.json` is made from it.
 
 use hyper::Method;
 use packs_schema::agent::grants::Verb;
+#[cfg(test)]
 use packs_schema::agent::rest::{
     AccessReview, ActionView, CreateExecution, Execution, Health, Info, KillRequest, OutputChunk, PackList, PackView,
     Page, Pushed, StateChange, SyncStatus, Unpushed,
 };
+#[cfg(test)]
 use schemars::{Schema, SchemaGenerator};
 
 /// Operation of a route.
@@ -33,9 +35,11 @@ pub(super) enum Operation {
     OpenApi,
 }
 
+#[cfg(test)]
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// Body of a request.
+#[cfg(test)]
 pub(super) enum Takes {
     /// JSON of this schema.
     Json(SchemaOf),
@@ -44,6 +48,7 @@ pub(super) enum Takes {
 }
 
 /// Body of a response.
+#[cfg(test)]
 pub(super) enum Content {
     /// JSON of this schema.
     Json(SchemaOf),
@@ -57,7 +62,7 @@ pub(super) enum Content {
     Document,
 }
 
-/// Entry of the table.
+/// Entry of the table. The program needs no more than what routes by it; the rest is for `openapi.json`.
 pub(super) struct Route {
     pub(super) method: Method,
     /// Path, with `{name}` for one segment.
@@ -66,11 +71,15 @@ pub(super) struct Route {
     pub(super) verbs: &'static [Verb],
     pub(super) operation: Operation,
     /// Status of a success.
+    #[cfg(test)]
     pub(super) status: u16,
     /// Query parameters, with their descriptions.
     pub(super) query: &'static [(&'static str, &'static str)],
+    #[cfg(test)]
     pub(super) request: Option<Takes>,
+    #[cfg(test)]
     pub(super) response: Content,
+    #[cfg(test)]
     pub(super) doc: &'static str,
 }
 
@@ -119,10 +128,12 @@ const ACCESS: &[(&str, &str)] = &[
     ("action", "Its object: <pack>.<action>, or <pack>.* for all actions of a pack; without it, anything at all."),
 ];
 
+#[cfg(test)]
 fn of<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+#[cfg(test)]
 use Content::{Bytes, Document, Json, Lines, Text};
 use Operation as Op;
 use Verb::{Kill, Metrics, Push, Read, Run, Sync};
@@ -131,8 +142,8 @@ macro_rules! routes {
     ($($method:ident $path:literal $verbs:expr, $operation:expr, $status:literal, $query:expr, $request:expr, $response:expr, $doc:literal;)*) => {
         /// Every route.
         pub(super) const ROUTES: &[Route] = &[$(Route {
-            method: Method::$method, path: $path, verbs: $verbs, operation: $operation, status: $status,
-            query: $query, request: $request, response: $response, doc: $doc,
+            method: Method::$method, path: $path, verbs: $verbs, operation: $operation, #[cfg(test)] status: $status,
+            query: $query, #[cfg(test)] request: $request, #[cfg(test)] response: $response, #[cfg(test)] doc: $doc,
         },)*];
     };
 }

@@ -5,7 +5,7 @@
 
 use packs_schema::agent::rest::Code;
 
-use super::Operation;
+use crate::api::routes::Operation;
 
 /// Answers to any request: its query, its certificate, its grants.
 const ANY: &[Code] = &[Code::BadRequest, Code::Unauthenticated, Code::Forbidden];

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Operation;
+use crate::api::routes::Operation;
 
 /// Patterns of identifiers, by the name of their type.
 pub(super) const NAMES: &[(&str, &str)] = &[

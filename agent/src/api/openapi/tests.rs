@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use packs_schema::agent::rest::AccessTarget;
+use packs_schema::agent::rest::{ARCHIVE_TYPE, AccessTarget, Code};
 use packs_schema::base::name::{
     ActionName, ActionRef, ChannelName, Digest, ExecutionId, GroupName, IdempotencyKey, InstanceId, PackName,
     PackVersion, Principal, RunId,
@@ -11,7 +11,23 @@ use packs_schema::base::name::{
 use proptest::prelude::*;
 use proptest::string::string_regex;
 
-use super::*;
+use serde_json::{Value, json};
+
+use super::{DOCUMENT, document, problems, shapes};
+use crate::api::routes::{ROUTES, Takes};
+
+#[test]
+fn the_served_document_is_that_of_the_route_table_and_the_types() {
+    let made = document();
+    if std::env::var_os("BOLT_BLESS").is_some() {
+        let text = serde_json::to_string_pretty(&made).unwrap() + "\n";
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json"), text).unwrap();
+        return;
+    }
+    let served: Value = serde_json::from_slice(DOCUMENT).unwrap();
+    let changed = served["paths"] == made["paths"];
+    assert!(served == made, "openapi.json is not current (paths are: {changed}); BOLT_BLESS=1 writes it");
+}
 
 #[test]
 fn every_route_is_in_the_document_and_every_reference_leads_somewhere() {
