@@ -6,77 +6,29 @@
 
 mod constraint;
 mod explain;
+mod grant;
 mod limit;
 mod lint;
+mod pattern;
 mod times;
+mod verb;
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use grant::Grant;
+use pattern::glob;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::base::name::{ActionRef, PackName, ParamName, Principal};
+use crate::base::name::{ActionRef, PackName, Principal};
 use crate::delivery::facts::Facts;
-use crate::delivery::filter::Filter;
 use crate::pack::action::Class;
 
 pub use constraint::Constraint;
 pub use explain::{Mismatch, Object, Question, Verdict};
 pub use limit::Limit;
 pub use lint::Surroundings;
+pub use pattern::PrincipalPattern;
 pub use times::TimeWindow;
-
-/// Verb of a grant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Verb {
-    /// Read actions, their packs, executions and output, and metrics.
-    Read,
-    /// Start an execution.
-    Run,
-    /// Stop an execution.
-    Kill,
-    /// Request a poll of the repository.
-    Sync,
-    /// Push a pack, on instances that allow it.
-    Push,
-    /// Read metrics only, for scrapers.
-    Metrics,
-    /// Approve an execution that needs approval. Reserved: no action needs approval yet.
-    Approve,
-}
-
-impl Verb {
-    /// Every verb.
-    pub const ALL: &[Verb] = &[Verb::Read, Verb::Run, Verb::Kill, Verb::Sync, Verb::Push, Verb::Metrics, Verb::Approve];
-}
-
-/// Error returned for a text that names no verb.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of read, run, kill, sync, push, metrics, approve")]
-pub struct UnknownVerb;
-
-impl std::str::FromStr for Verb {
-    type Err = UnknownVerb;
-    fn from_str(text: &str) -> Result<Verb, UnknownVerb> {
-        Verb::ALL.iter().find(|verb| verb.to_string() == text).copied().ok_or(UnknownVerb)
-    }
-}
-
-impl std::fmt::Display for Verb {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Verb::Read => "read",
-            Verb::Run => "run",
-            Verb::Kill => "kill",
-            Verb::Sync => "sync",
-            Verb::Push => "push",
-            Verb::Metrics => "metrics",
-            Verb::Approve => "approve",
-        })
-    }
-}
+pub use verb::{UnknownVerb, Verb};
 
 /// The file `grants.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -88,67 +40,6 @@ pub struct Grants {
     /// Limits of callers.
     #[serde(default, rename = "limit")]
     limits: Vec<Limit>,
-}
-
-/// Grant of verbs on actions to principals.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "WrittenGrant")]
-struct Grant {
-    principal: PrincipalPattern,
-    verbs: BTreeSet<Verb>,
-    actions: Vec<ActionPattern>,
-    classes: Option<Vec<Class>>,
-    /// Constraints on the values of parameters, of the verbs run and approve.
-    parameters: BTreeMap<ParamName, Constraint>,
-    /// Facts of the instances on which it is in effect.
-    condition: Option<Filter>,
-    /// Times at which it is in effect; none: always.
-    times: Vec<TimeWindow>,
-    /// True if it is in effect here and now.
-    is_in_effect: bool,
-    /// Line of the file on which the grant begins.
-    line: Option<usize>,
-}
-
-/// Grant as it is written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WrittenGrant {
-    principal: PrincipalPattern,
-    verbs: BTreeSet<Verb>,
-    #[serde(default)]
-    actions: Vec<ActionPattern>,
-    #[serde(default)]
-    classes: Option<Vec<Class>>,
-    #[serde(default)]
-    parameters: BTreeMap<ParamName, Constraint>,
-    #[serde(default, rename = "where")]
-    condition: Option<Filter>,
-    #[serde(default)]
-    times: Option<Vec<TimeWindow>>,
-}
-
-impl TryFrom<WrittenGrant> for Grant {
-    type Error = String;
-    fn try_from(written: WrittenGrant) -> Result<Grant, String> {
-        let WrittenGrant { principal, verbs, actions, classes, parameters, condition, times } = written;
-        // Nothing else has parameters: the grant would give it without the constraint.
-        let unconstrained = verbs.iter().find(|verb| !matches!(verb, Verb::Run | Verb::Approve));
-        if let (false, Some(verb)) = (parameters.is_empty(), unconstrained) {
-            return Err(format!(
-                "parameters constrain the verbs run and approve only, and the grant gives {verb} as well: give that by a \
-                 grant of its own"
-            ));
-        }
-        if times.as_ref().is_some_and(Vec::is_empty) {
-            return Err(
-                "times has no window, so that the grant is never in effect: name one, or leave times out".to_owned()
-            );
-        }
-        let times = times.unwrap_or_default();
-        let is_in_effect = condition.is_none() && times.is_empty();
-        Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, is_in_effect, line: None })
-    }
 }
 
 /// Place of a grant in `grants.toml`, for people who look for it.
@@ -172,19 +63,6 @@ impl std::fmt::Display for GrantPlace {
     }
 }
 
-/// Principal, or its prefix before a trailing `*`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PrincipalPattern {
-    text: String,
-    prefix: bool,
-}
-
-/// Pattern such as `*`, `linux.*`, `linux.disk_*` or `linux.disk_usage`; `*` matches any number of characters.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-struct ActionPattern(String);
-
 /// Error returned for an invalid `grants.toml`.
 #[derive(Debug, thiserror::Error)]
 pub enum GrantsError {
@@ -198,42 +76,6 @@ impl GrantsError {
     pub fn line(&self) -> Option<usize> {
         let GrantsError::Toml(error) = self;
         error.line()
-    }
-}
-
-impl TryFrom<String> for PrincipalPattern {
-    type Error = String;
-    fn try_from(text: String) -> Result<PrincipalPattern, String> {
-        let (head, prefix) = match text.strip_suffix('*') {
-            Some(head) => (head, true),
-            None => (text.as_str(), false),
-        };
-        // `spiffe://example*` would also match spiffe://example.attacker.net/.
-        let cut_name = |(_, rest): (&str, &str)| !rest.is_empty() && !rest.contains('/');
-        if prefix && head.split_once("://").is_some_and(cut_name) {
-            return Err(format!(
-                "principal {text:?} ends inside the name of an authority and would match longer names too: \
-                 put a '/' before the '*'"
-            ));
-        }
-        let probe = if prefix { format!("{head}x") } else { head.to_owned() };
-        if Principal::new(probe).is_err() {
-            return Err(format!(
-                "principal {text:?} is not a URI such as spiffe://example/oncall, or a prefix of one followed by '*'"
-            ));
-        }
-        Ok(PrincipalPattern { text: head.to_owned(), prefix })
-    }
-}
-
-impl TryFrom<String> for ActionPattern {
-    type Error = String;
-    fn try_from(text: String) -> Result<ActionPattern, String> {
-        let probe = if text == "*" { "a.a".to_owned() } else { text.replace('*', "a") };
-        match ActionRef::new(probe) {
-            Ok(_) => Ok(ActionPattern(text)),
-            Err(_) => Err(format!("action pattern {text:?} is not '*', '<pack>.*' or '<pack>.<action>'")),
-        }
     }
 }
 
@@ -365,47 +207,6 @@ impl Grants {
     fn of(&self, who: &Principal, verb: Verb) -> impl Iterator<Item = &Grant> {
         self.grants.iter().filter(move |grant| grant.gives(who, verb))
     }
-}
-
-impl Grant {
-    /// True if it is in effect and gives the principal the verb, on whatever.
-    fn gives(&self, who: &Principal, verb: Verb) -> bool {
-        self.is_in_effect && self.verbs.contains(&verb) && self.principal.covers(who)
-    }
-
-    fn matches(&self, action: &str) -> bool {
-        self.actions.iter().any(|pattern| glob(&pattern.0, action))
-    }
-}
-
-impl PrincipalPattern {
-    /// True if the pattern matches the principal.
-    pub fn covers(&self, who: &Principal) -> bool {
-        if self.prefix { who.as_str().starts_with(&self.text) } else { who.as_str() == self.text }
-    }
-}
-
-impl std::fmt::Display for PrincipalPattern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.text)?;
-        f.write_str(if self.prefix { "*" } else { "" })
-    }
-}
-
-/// Matches `*` as any number of characters, without recursion and in linear time for one star.
-fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 #[cfg(test)]

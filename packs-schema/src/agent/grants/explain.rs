@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{Constraint, Grant, GrantPlace, Grants, TimeWindow, Verb};
+use super::grant::Grant;
+use super::{Constraint, GrantPlace, Grants, TimeWindow, Verb};
 use crate::base::name::{ActionRef, PackName, ParamName, Principal};
 use crate::delivery::facts::Facts;
 use crate::delivery::filter::Filter;

@@ -1,6 +1,8 @@
 //! Findings about grants that are valid, and probably not meant: shadowed, unused or too wide.
 
-use super::{ActionPattern, Grant, Grants, PrincipalPattern, Verb, glob};
+use super::grant::Grant;
+use super::pattern::{ActionPattern, glob};
+use super::{Grants, PrincipalPattern, Verb};
 use crate::base::finding::Finding;
 use crate::base::name::ActionRef;
 use crate::pack::action::Class;
@@ -103,37 +105,13 @@ impl Grant {
                 self.principal
             ));
         }
-        let is_too_wide = self.principal.prefix && is_everything && has_changes && !is_limited;
+        let is_too_wide = self.principal.is_prefix() && is_everything && has_changes && !is_limited;
         is_too_wide.then(|| {
             format!(
                 "it gives {verb} of every action, remediation as well, to all of {}: name actions, classes or constraints",
                 self.principal
             )
         })
-    }
-}
-
-impl ActionPattern {
-    /// True if it matches all that the other one matches. A star of the other one is matched by a star only, since no other
-    /// character of a pattern is one.
-    fn covers(&self, other: &ActionPattern) -> bool {
-        glob(&self.0, &other.0) || (self.0 == "*.*" && other.0 == "*")
-    }
-}
-
-impl PrincipalPattern {
-    fn covers_pattern(&self, other: &PrincipalPattern) -> bool {
-        if self.prefix { other.text.starts_with(&self.text) } else { !other.prefix && self.text == other.text }
-    }
-
-    fn overlaps(&self, other: &PrincipalPattern) -> bool {
-        self.covers_pattern(other) || other.covers_pattern(self)
-    }
-
-    /// True for a pattern of everything that one authority of URIs names: `spiffe://example/*`.
-    fn is_whole_authority(&self) -> bool {
-        let path = self.text.split_once("://").map_or("", |(_, rest)| rest);
-        self.prefix && path.split('/').filter(|part| !part.is_empty()).count() <= 1
     }
 }
 

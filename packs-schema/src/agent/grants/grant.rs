@@ -1,0 +1,83 @@
+//! One grant, as it is written and as it is decided by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::pattern::{ActionPattern, PrincipalPattern, glob};
+use super::{Constraint, TimeWindow, Verb};
+use crate::base::name::{ParamName, Principal};
+use crate::delivery::filter::Filter;
+use crate::pack::action::Class;
+
+/// Grant of verbs on actions to principals.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "WrittenGrant")]
+pub(super) struct Grant {
+    pub(super) principal: PrincipalPattern,
+    pub(super) verbs: BTreeSet<Verb>,
+    pub(super) actions: Vec<ActionPattern>,
+    pub(super) classes: Option<Vec<Class>>,
+    /// Constraints on the values of parameters, of the verbs run and approve.
+    pub(super) parameters: BTreeMap<ParamName, Constraint>,
+    /// Facts of the instances on which it is in effect.
+    pub(super) condition: Option<Filter>,
+    /// Times at which it is in effect; none: always.
+    pub(super) times: Vec<TimeWindow>,
+    /// True if it is in effect here and now.
+    pub(super) is_in_effect: bool,
+    /// Line of the file on which the grant begins.
+    pub(super) line: Option<usize>,
+}
+
+/// Grant as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGrant {
+    principal: PrincipalPattern,
+    verbs: BTreeSet<Verb>,
+    #[serde(default)]
+    actions: Vec<ActionPattern>,
+    #[serde(default)]
+    classes: Option<Vec<Class>>,
+    #[serde(default)]
+    parameters: BTreeMap<ParamName, Constraint>,
+    #[serde(default, rename = "where")]
+    condition: Option<Filter>,
+    #[serde(default)]
+    times: Option<Vec<TimeWindow>>,
+}
+
+impl TryFrom<WrittenGrant> for Grant {
+    type Error = String;
+    fn try_from(written: WrittenGrant) -> Result<Grant, String> {
+        let WrittenGrant { principal, verbs, actions, classes, parameters, condition, times } = written;
+        // Nothing else has parameters: the grant would give it without the constraint.
+        let unconstrained = verbs.iter().find(|verb| !matches!(verb, Verb::Run | Verb::Approve));
+        if let (false, Some(verb)) = (parameters.is_empty(), unconstrained) {
+            return Err(format!(
+                "parameters constrain the verbs run and approve only, and the grant gives {verb} as well: give that by a \
+                 grant of its own"
+            ));
+        }
+        if times.as_ref().is_some_and(Vec::is_empty) {
+            return Err(
+                "times has no window, so that the grant is never in effect: name one, or leave times out".to_owned()
+            );
+        }
+        let times = times.unwrap_or_default();
+        let is_in_effect = condition.is_none() && times.is_empty();
+        Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, is_in_effect, line: None })
+    }
+}
+
+impl Grant {
+    /// True if it is in effect and gives the principal the verb, on whatever.
+    pub(super) fn gives(&self, who: &Principal, verb: Verb) -> bool {
+        self.is_in_effect && self.verbs.contains(&verb) && self.principal.covers(who)
+    }
+
+    pub(super) fn matches(&self, action: &str) -> bool {
+        self.actions.iter().any(|pattern| glob(&pattern.0, action))
+    }
+}
