@@ -1,4 +1,4 @@
-//! One grant, as it is written and as it is decided by.
+//! A grant, as it is written and as it is decided by.
 
 use std::collections::{BTreeMap, BTreeSet};
 
