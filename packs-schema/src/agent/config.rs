@@ -1,5 +1,6 @@
 //! `agent.toml`, read by launcher, api and sync. An unknown key is an error.
 
+mod address;
 mod api;
 mod audit;
 mod error;
@@ -314,6 +315,18 @@ impl Config {
         ] {
             if bytes < least {
                 problems.push(ConfigError::TooSmall(key, least));
+            }
+        }
+        if config.audit.file_bytes.0 > AuditConfig::MAX_FILE_BYTES {
+            problems.push(ConfigError::TooLarge("audit.file_bytes", AuditConfig::MAX_FILE_BYTES));
+        }
+        for (key, given, most) in [
+            ("api.max_connections", config.api.max_connections, ApiConfig::MAX_CONNECTIONS),
+            ("audit.max_files", config.audit.max_files as usize, AuditConfig::MAX_FILES),
+            ("audit.max_refusal_files", config.audit.max_refusal_files as usize, AuditConfig::MAX_FILES),
+        ] {
+            if given > most {
+                problems.push(ConfigError::AtMost { key, given, most });
             }
         }
         problems.extend(config.api.check().err());

@@ -152,6 +152,36 @@ fn each_error_names_its_key() {
             "listen = \"127.0.0.1:0\"\nmemory = \"1MiB\"",
             "api.memory must be at least 16MiB",
         ),
+        ("listen = \"127.0.0.1:0\"", "listen = \":8443\"", "\":8443\" is not an IP address with a port: write it like"),
+        ("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1\"", "like 127.0.0.1:8443, 0.0.0.0:8443 or [::]:8443"),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nhealth_listen = \"localhost:80\"",
+            "\"localhost:80\" is not an IP address with a port",
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:8443\"\nhealth_listen = \"127.0.0.1:8443\"",
+            "api.health_listen = \"127.0.0.1:8443\" is the address of api.listen = \"127.0.0.1:8443\"",
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"0.0.0.0:8443\"\nhealth_listen = \"127.0.0.1:8443\"",
+            "give it a port of its own",
+        ),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"127.0.0.1:0\"\nmax_connections = 50001",
+            "api.max_connections = 50001 must be at most 50000",
+        ),
+        ("keep = \"180d\"", "[audit]\nfile_bytes = \"99999TiB\"", "audit.file_bytes must be at most 1GiB"),
+        ("keep = \"180d\"", "[audit]\nfile_bytes = \"63KiB\"", "audit.file_bytes must be at least 64KiB"),
+        ("keep = \"180d\"", "[audit]\nmax_files = 10001", "audit.max_files = 10001 must be at most 10000"),
+        (
+            "keep = \"180d\"",
+            "[audit]\nmax_refusal_files = 10001",
+            "audit.max_refusal_files = 10001 must be at most 10000",
+        ),
     ] {
         let text = GOOD.replace(good, wrong);
         assert_ne!(text, GOOD, "{good}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, address};
 use crate::base::quantity::{Bytes, Span};
 
 /// `[api]`
@@ -14,11 +14,13 @@ use crate::base::quantity::{Bytes, Span};
 pub struct ApiConfig {
     /// Address and port of the REST interface. Port 0 takes a free port, which is written to `api.address` in the state
     /// directory.
+    #[serde(deserialize_with = "address::read")]
     pub listen: SocketAddr,
-    /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers.
-    #[serde(default)]
+    /// Address and port of a plain HTTP listener that answers `GET /v1/health` and nothing else, for load balancers: the
+    /// state and codes.
+    #[serde(default, deserialize_with = "address::read_some")]
     pub health_listen: Option<SocketAddr>,
-    /// Maximum number of concurrent connections. Up to 64 more callers wait up to 30 s; TLS handshakes have limits of
+    /// Maximum number of concurrent connections, at most [`ApiConfig::MAX_CONNECTIONS`]. Up to 64 more callers wait up to 30 s; TLS handshakes have limits of
     /// their own.
     #[serde(default = "max_connections")]
     pub max_connections: usize,
@@ -33,6 +35,8 @@ pub struct ApiConfig {
 }
 
 impl ApiConfig {
+    /// Maximum of `max_connections`: each has a descriptor, of which the packaged unit allows 65,536 (`LimitNOFILE`).
+    pub const MAX_CONNECTIONS: usize = 50_000;
     /// Shortest `hang_after`: a busy host may delay an answer by a second or two.
     pub const MIN_HANG_AFTER: Duration = Duration::from_secs(5);
     /// Longest `hang_after`.
@@ -44,6 +48,9 @@ impl ApiConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if let Some(health) = self.health_listen.filter(|health| address::overlap(self.listen, *health)) {
+            return Err(ConfigError::SameAddress { api: self.listen, health });
+        }
         match self.hang_after() {
             Some(time) if !(Self::MIN_HANG_AFTER..=Self::MAX_HANG_AFTER).contains(&time) => {
                 Err(ConfigError::HangAfter(time))

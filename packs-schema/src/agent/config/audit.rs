@@ -23,6 +23,10 @@ pub struct AuditConfig {
 impl AuditConfig {
     /// Minimum of `file_bytes`: several of the largest entries.
     pub const MIN_FILE_BYTES: u64 = 64 << 10;
+    /// Maximum of `file_bytes`: the oldest file is removed as a whole.
+    pub const MAX_FILE_BYTES: u64 = 1 << 30;
+    /// Maximum of `max_files` and `max_refusal_files`.
+    pub const MAX_FILES: usize = 10_000;
 }
 
 impl Default for AuditConfig {

@@ -14,6 +14,27 @@ pub enum ConfigError {
     /// A size that is too small to run anything.
     #[error("{0} must be at least {least}", least = crate::base::quantity::format_bytes(*.1))]
     TooSmall(&'static str, u64),
+    /// A size that no host is meant to have.
+    #[error("{0} must be at most {most}", most = crate::base::quantity::format_bytes(*.1))]
+    TooLarge(&'static str, u64),
+    /// A number that no host is meant to have.
+    #[error("{key} = {given} must be at most {most}")]
+    AtMost {
+        /// Key of the number.
+        key: &'static str,
+        /// Given value.
+        given: usize,
+        /// Maximum.
+        most: usize,
+    },
+    /// Two listeners that one host cannot have.
+    #[error("api.health_listen = \"{health}\" is the address of api.listen = \"{api}\": give it a port of its own")]
+    SameAddress {
+        /// Address of the REST interface.
+        api: std::net::SocketAddr,
+        /// Address of the plain health listener.
+        health: std::net::SocketAddr,
+    },
     /// A relative path, which would depend on the working directory.
     #[error("{key} = {path:?} must be an absolute path")]
     Relative {
