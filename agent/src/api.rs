@@ -23,6 +23,7 @@ mod live_access;
 mod local;
 pub(crate) mod local_listener;
 mod openapi;
+mod plain_health;
 mod problem;
 pub(crate) mod pushes;
 mod query;

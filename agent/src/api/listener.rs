@@ -17,7 +17,6 @@ use std::time::Duration;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -33,6 +32,7 @@ use super::connection_slots::ConnectionSlots;
 use super::connections::Closed;
 use super::handlers::instance;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot, Socket, reset};
+use super::plain_health;
 use super::router::{self, Origin};
 use super::tls::{Tls, Verifying};
 use super::write_timeout::WriteTimeout;
@@ -244,14 +244,7 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let (app, set_answered) = (app.clone(), set_answered.clone());
         async move {
-            let is_probe = request.method() == Method::GET && request.uri().path() == "/v1/health";
-            let mut response = if is_probe {
-                instance::health_codes(&app)
-            } else {
-                let mut response = Response::new(Body::empty());
-                *response.status_mut() = StatusCode::NOT_FOUND;
-                response
-            };
+            let mut response = plain_health::respond(&request, || instance::health_without_packs(&app));
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             set_answered.store(true, Ordering::Relaxed);
             Ok::<_, Infallible>(response)

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use packs_schema::agent::rest;
 use packs_schema::base::name::InstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -24,6 +25,7 @@ use super::handlers::instance::codes_only;
 use super::handlers::json;
 use super::handshakes::{Bounds, Handshakes, Incomplete, Slot};
 use super::listener::{WRITE_TIMEOUT, accept, accept_some, handshake, yield_after_batch};
+use super::plain_health;
 use super::problem::ApiError;
 use super::tls::Tls;
 use super::write_timeout::WriteTimeout;
@@ -45,6 +47,12 @@ pub(crate) struct Starting {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+impl Starting {
+    fn report(&self) -> rest::Health {
+        self.health.report(&self.registry, &self.instance, &|_| Detail::Nothing)
+    }
+}
+
 /// Answers callers until it is dropped, which cuts requests in progress.
 pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: Option<&TcpListener>, tls: Arc<Tls>) {
     tokio::time::sleep(GRACE_PERIOD).await;
@@ -62,7 +70,7 @@ pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: O
                     let (starting, tls) = (starting.clone(), tls.clone());
                     connections.spawn(async move {
                         let ended = match handshake(stream, &mut slot, &tls).await {
-                            Ok((stream, _)) => slot.run_in_time(serve(starting, stream)).await,
+                            Ok((stream, _)) => slot.run_in_time(serve(starting, stream, respond)).await,
                             Err(why) => Err(why),
                         };
                         finish(slot, ended);
@@ -75,7 +83,7 @@ pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: O
                     let starting = starting.clone();
                     connections.spawn(async move {
                         let stream = WriteTimeout::new(slot.socket(stream), WRITE_TIMEOUT);
-                        let ended = slot.run_in_time(serve(starting, stream)).await;
+                        let ended = slot.run_in_time(serve(starting, stream, respond_plainly)).await;
                         finish(slot, ended);
                     });
                 }
@@ -92,7 +100,11 @@ fn finish(slot: Slot, ended: Result<(), Incomplete>) {
     }
 }
 
-async fn serve<T: AsyncRead + AsyncWrite + Unpin>(starting: Arc<Starting>, stream: T) -> io::Result<()> {
+async fn serve<T: AsyncRead + AsyncWrite + Unpin>(
+    starting: Arc<Starting>,
+    stream: T,
+    respond: fn(&Starting, &Request<Incoming>) -> Response<Body>,
+) -> io::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = respond(&starting, &request);
         async move { Ok::<_, Infallible>(response) }
@@ -104,9 +116,13 @@ async fn serve<T: AsyncRead + AsyncWrite + Unpin>(starting: Arc<Starting>, strea
 
 fn respond(starting: &Starting, request: &Request<Incoming>) -> Response<Body> {
     if request.method() == Method::GET && request.uri().path() == "/v1/health" {
-        let mut health = starting.health.report(&starting.registry, &starting.instance, &|_| Detail::Nothing);
+        let mut health = starting.report();
         codes_only(&mut health, &[RECOVERING]);
         return json(503, &health);
     }
     ApiError::NotReady.respond(&uuid::Uuid::now_v7().hyphenated().to_string())
+}
+
+fn respond_plainly(starting: &Starting, request: &Request<Incoming>) -> Response<Body> {
+    plain_health::respond(request, || starting.report())
 }

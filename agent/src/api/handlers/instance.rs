@@ -23,9 +23,14 @@ use crate::registry::{ActiveAction, RegistryError, read_json};
 /// Replaces messages for callers whom no grant names.
 const CODES_ONLY: &str = "the message is shown to callers with a grant";
 
+/// Returns health without the parts of any pack.
+pub(in crate::api) fn health_without_packs(app: &App) -> Health {
+    app.health.report(&app.registry, app.instance.id(), &|_| Detail::Nothing)
+}
+
 /// Returns health for callers whom no grant names: codes without messages.
 pub(in crate::api) fn health_codes(app: &App) -> Response<Body> {
-    let mut health = app.health.report(&app.registry, app.instance.id(), &|_| Detail::Nothing);
+    let mut health = health_without_packs(app);
     codes_only(&mut health, &[]);
     json(if health.ready { 200 } else { 503 }, &health)
 }

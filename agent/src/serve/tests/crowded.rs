@@ -58,8 +58,16 @@ async fn sockets_on_the_health_listener_keep_no_probe_out_and_it_tells_codes_onl
         tokio::task::yield_now().await;
     };
     assert!(answer.contains("\"code\":\"never_synced\""), "{answer}");
-    for hidden in ["grants.toml", "line", "principal", api.dir.path().to_str().unwrap()] {
+    let hidden = ["grants.toml", "line", "principal", api.dir.path().to_str().unwrap(), "message"];
+    for hidden in hidden.into_iter().chain(["instance", "i-1", "version", crate::VERSION]) {
         assert!(!answer.contains(hidden), "{hidden}: {answer}");
+    }
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    let mut keys: Vec<&String> = body.as_object().unwrap().keys().collect();
+    keys.sort();
+    assert_eq!(keys, ["degraded", "live", "notes", "ready", "reasons"]);
+    for reason in body["reasons"].as_array().unwrap() {
+        assert!(reason.as_object().unwrap().keys().eq(["code"]), "{answer}");
     }
     for other in ["GET /v1/metrics", "GET /v1/openapi.json", "POST /v1/health", "GET /v1/health/"] {
         let mut socket = TcpStream::connect(address).await.unwrap();

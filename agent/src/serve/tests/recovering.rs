@@ -32,7 +32,10 @@ async fn a_long_start_answers_health_and_asks_to_retry() {
     probe.write_all(b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut said = String::new();
     probe.read_to_string(&mut said).await.unwrap();
-    assert!(status(&said) == 503 && said.contains("recovering"), "{said}");
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{said}");
+    let codes = "\"reasons\":[{\"code\":\"recovering\"},{\"code\":\"never_synced\"}],\"notes\":[]}";
+    assert_eq!(body, format!("{{\"live\":true,\"ready\":false,\"degraded\":true,{codes}"));
     assert!(caller.ask(None, "GET", "/v1/health", "").await.is_err(), "without a certificate nothing is answered");
     serving.abort();
 }
