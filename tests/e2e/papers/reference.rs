@@ -149,6 +149,14 @@ fn every_health_code_has_a_row_that_says_what_to_do() {
     let gone: Vec<&String> = rows.keys().filter(|code| !known(code)).collect();
     assert!(gone.is_empty(), "no longer in the source: {gone:?}");
     assert!(rows.values().all(|length| *length > 15), "{rows:?}");
+    let alerts = read(Path::new("systemd/monitoring/alerts.yml"));
+    let selected = Regex::new(r#"code=~?"([a-z_|]+)""#).unwrap();
+    let alerted: BTreeSet<&str> =
+        selected.captures_iter(&alerts).flat_map(|found| found.get(1).unwrap().as_str().split('|')).collect();
+    assert!(alerted.iter().all(|code| rows.contains_key(*code)), "alerts.yml: {alerted:?}");
+    for code in ["audit_unavailable", "disk_failed", "disk_full", "history_failed"] {
+        assert!(alerted.contains(code), "no alert for {code}, which leaves bolt_ready at 1");
+    }
 }
 
 #[test]
