@@ -29,6 +29,25 @@ fn scripts_of_the_rpms_do_what_an_administrator_expects() {
     client(&root, &versions("bolt-client"));
 }
 
+#[test]
+fn a_purge_of_the_deb_leaves_nothing() {
+    let test = "a_purge_of_the_deb_leaves_nothing";
+    let Some(root) = Root::new(test) else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/packages/agent/deb/postrm");
+    root.command(&["cp", text(&script), text(&root.path().join("postrm"))]);
+    let ours = "/etc/bolt /opt/bolt /var/lib/bolt /var/lib/bolt-engine /run/bolt";
+    let drop_in = "/etc/systemd/system/bolt-launch.service.d";
+    root.sh(&format!(
+        "for d in {ours} /opt/bolt/packs {drop_in}; do mkdir -p $d && touch $d/file; done; rm /opt/bolt/file"
+    ));
+    let listed = format!("ls -d {ours} {drop_in} 2>/dev/null || true");
+    for call in ["remove", "upgrade 2"] {
+        root.sh(&format!("sh /postrm {call} && test -e /var/lib/bolt/file && test -e /var/lib/bolt-engine/file"));
+    }
+    root.sh("sh /postrm purge");
+    assert_eq!(root.sh(&listed), "");
+}
+
 /// Accounts are made, what runs is restarted by an upgrade, and disabled at the end.
 fn agent(root: &Root, [first, second]: &[PathBuf; 2]) {
     root.rpm(&["-i", text(first)]);

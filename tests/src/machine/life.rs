@@ -232,8 +232,10 @@ fn removed_and_purged(vm: &mut Vm) -> Result<(), String> {
     vm.ok(&site::dpkg(VERSIONS[0]))?;
     installed_and_asleep(vm)?;
     vm.ok("grep -q i-machine /etc/bolt/agent.toml")?;
+    // The pack `bolt_engine` has kept files of the package.
+    vm.ok("ls /var/lib/bolt-engine | grep -q .")?;
     vm.ok("dpkg --purge bolt-agent")?;
-    let directories = "/etc/bolt /opt/bolt /var/lib/bolt /usr/lib/bolt";
+    let directories = "/etc/bolt /opt/bolt /var/lib/bolt /var/lib/bolt-engine /usr/lib/bolt";
     let units = "/etc/systemd/system/bolt* /etc/systemd/system/*.wants/bolt* /usr/lib/systemd/system/bolt*";
     // A shim or a unit that is still ending may write until it has ended.
     vm.within_a_minute(&format!("! ls -d {directories} {units} 2>/dev/null | grep -q ."))
