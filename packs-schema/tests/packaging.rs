@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test should fail at the line of the error")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,6 +61,83 @@ fn commented_out_settings_show_the_defaults() {
     assert_eq!((shown.users.map.len(), shown.instance.tags.len()), (1, 1), "the examples are read as well");
 }
 
+/// Returns the keys of a table, as the types say when a file has an unknown one; `None` for a table with keys of any name.
+fn keys_of(header: &str) -> Option<Vec<String>> {
+    let said = Config::parse_unchecked(&format!("{header}\nzz = 1\n")).unwrap_err().to_string();
+    let keys = said.split("unknown key \"zz\"; known keys: ").nth(1)?;
+    Some(keys.split(", ").map(|key| key.trim().to_owned()).collect())
+}
+
+/// Adds every key of a table to `keys`, with the path to it: `execution.total.cpu`. True if there is such a table.
+fn add_keys(header: &str, path: &str, keys: &mut BTreeSet<String>) -> bool {
+    let Some(found) = keys_of(header) else { return false };
+    for key in found {
+        let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+        if !add_keys(&format!("[{path}]"), &path, keys) && !add_keys(&format!("[[{path}]]"), &path, keys) {
+            keys.insert(path);
+        }
+    }
+    true
+}
+
+/// Returns the keys that a configuration file shows, set or commented out; true for those that are explained: in a group of
+/// lines below prose, the first key, and each key whose name is in the prose.
+fn shown_keys(text: &str) -> BTreeMap<String, bool> {
+    let word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
+    let (mut shown, mut table, mut prose, mut is_first) = (BTreeMap::new(), String::new(), String::new(), true);
+    for line in text.lines() {
+        let bare = line.trim_start_matches(['#', ' ']);
+        let header = bare.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let header = header.map(|name| name.trim_matches(['[', ']'])).filter(|name| word(name));
+        if line.is_empty() {
+            (prose, is_first) = (String::new(), true);
+        } else if let Some(name) = header {
+            name.clone_into(&mut table);
+            shown.insert(table.clone(), !prose.is_empty());
+        } else if let Some((key, value)) = bare.split_once(" = ").filter(|(key, _)| word(key)) {
+            let is_named = |key: &str| prose.split(|c: char| !word(&c.to_string())).any(|word| word == key);
+            let mut add = |key: String, is_explained| *shown.entry(key).or_insert(false) |= is_explained;
+            add(format!("{table}.{key}"), !prose.is_empty() && (is_first || is_named(key)));
+            for part in value.strip_prefix('{').into_iter().flat_map(|inside| inside.split([',', '}'])) {
+                if let Some((inner, _)) = part.trim().split_once(" = ") {
+                    add(format!("{table}.{key}.{inner}"), is_named(inner));
+                }
+            }
+            is_first = false;
+        } else if line.starts_with('#') {
+            // Prose after keys begins another group.
+            prose = if is_first { prose + line } else { line.to_lowercase() };
+            prose = prose.to_lowercase() + " ";
+            is_first = true;
+        }
+    }
+    shown
+}
+
+#[test]
+fn every_key_of_the_configuration_is_shown_and_explained() {
+    let mut keys = BTreeSet::new();
+    assert!(add_keys("", "", &mut keys));
+    assert!(keys.len() > 60, "{keys:?}");
+    for nested in ["instance.from_tags.cluster", "execution.total.cpu", "tls.client_authority.file", "users.map"] {
+        assert!(keys.contains(nested), "{nested}: {keys:?}");
+    }
+    let shown = shown_keys(&text("agent.toml"));
+    let missing: Vec<&String> = keys.iter().filter(|key| !shown.contains_key(*key)).collect();
+    assert!(missing.is_empty(), "agent.toml does not show {missing:?}");
+    let unexplained: Vec<&String> = keys.iter().filter(|key| !shown[*key]).collect();
+    assert!(unexplained.is_empty(), "agent.toml does not explain {unexplained:?}");
+}
+
+#[test]
+fn a_key_without_an_explanation_is_found() {
+    let shown = shown_keys(
+        "[a]\none = 1\n\n# Prose of one.\n# one = 2\ntwo = 3\n# All of two.\ntwo = 3\nthree = {four = 4}\n\nfive = 5\n",
+    );
+    let expected = [("a", false), ("a.five", false), ("a.one", true), ("a.three", false), ("a.three.four", false)];
+    assert!(shown.iter().map(|(key, shown)| (key.as_str(), *shown)).eq(expected.into_iter().chain([("a.two", true)])));
+}
+
 #[test]
 fn the_documented_bucket_url_is_valid() {
     let text = text("agent.toml").replace("url = \"file:///srv/bolt/repository\"\n", "").replace("\n#   ", "\n");
@@ -100,6 +178,56 @@ fn accounts_are_those_of_the_configuration() {
 fn the_socket_unit_listens_where_the_configuration_says() {
     let listen = Config::parse(&text("agent.toml")).unwrap().api.listen;
     assert!(text("bolt-launch.socket").lines().any(|line| line == format!("ListenStream={listen}")));
+}
+
+/// Settings of systemd.exec(5) and systemd.resource-control(5) that `systemd-analyze security` rates.
+const SANDBOX: [&str; 32] = [
+    "CapabilityBoundingSet",
+    "DeviceAllow",
+    "IPAddressDeny",
+    "KeyringMode",
+    "LockPersonality",
+    "MemoryDenyWriteExecute",
+    "NoNewPrivileges",
+    "PrivateDevices",
+    "PrivateMounts",
+    "PrivateNetwork",
+    "PrivateTmp",
+    "PrivateUsers",
+    "ProcSubset",
+    "ProtectClock",
+    "ProtectControlGroups",
+    "ProtectHome",
+    "ProtectHostname",
+    "ProtectKernelLogs",
+    "ProtectKernelModules",
+    "ProtectKernelTunables",
+    "ProtectProc",
+    "ProtectSystem",
+    "RemoveIPC",
+    "RestrictAddressFamilies",
+    "RestrictNamespaces",
+    "RestrictRealtime",
+    "RestrictSUIDSGID",
+    "RootDirectory",
+    "SystemCallArchitectures",
+    "SystemCallFilter",
+    "UMask",
+    "User",
+];
+
+#[test]
+fn each_sandbox_setting_is_used_or_left_off_with_a_reason() {
+    for unit in ["bolt-launch.service", "bolt-executions.service"] {
+        let text = text(unit);
+        let comments: String =
+            text.lines().filter(|line| line.starts_with('#')).map(|line| format!("{line} ")).collect();
+        let named: BTreeSet<&str> = comments.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        let is_set = |setting: &str| text.lines().any(|line| line.starts_with(&format!("{setting}=")));
+        let missing: Vec<&str> =
+            SANDBOX.into_iter().filter(|setting| !is_set(setting) && !named.contains(setting)).collect();
+        assert!(missing.is_empty(), "{unit} neither uses nor explains {missing:?}");
+    }
 }
 
 #[test]
