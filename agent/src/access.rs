@@ -11,13 +11,12 @@
 //!
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is checked for changes
-//! at each request and each second, so that a revoked grant also ends requests in progress. A file that cannot be used leaves
-//! the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
+//! at each request and each second, so that a revoked grant also ends requests in progress; one that is written in place has to
+//! settle first ([`site_file`]). A file that cannot be used leaves the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
 //! the interface answers no caller and nothing leaves the queue; root has local access all the same (`Access::enter_local`).
 
 mod caller;
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +30,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::health::Health;
+use crate::site_file::{self, Stamp};
 use crate::trust;
 pub(crate) use caller::Decision;
 pub use caller::{Caller, Permit};
@@ -77,35 +77,6 @@ impl AccessError {
             }
             other => crate::log::chain(other),
         }
-    }
-}
-
-/// Identifies one content of a file, without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stamp {
-    inode: u64,
-    size: u64,
-    /// Last change of content, mode or owner (`st_ctim`).
-    changed_ns: i128,
-}
-
-impl Stamp {
-    /// Returns the stamp of the file at `path` now; `None` when it cannot be examined.
-    pub(crate) fn of(path: &Path) -> Option<Stamp> {
-        let meta = std::fs::metadata(path).ok()?;
-        let changed_ns = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-        Some(Stamp { inode: meta.ino(), size: meta.size(), changed_ns })
-    }
-
-    /// True if both are of one file, which was not replaced by another in between.
-    pub(crate) fn is_same_file(&self, other: &Stamp) -> bool {
-        self.inode == other.inode
-    }
-
-    /// True if the last change was less than `within` before or after `now_ms`: the clock that stamps files is coarse.
-    pub(crate) fn changed_within(&self, within: std::time::Duration, now_ms: u64) -> bool {
-        let age_ns = i128::from(now_ms) * 1_000_000 - self.changed_ns;
-        age_ns.unsigned_abs() < within.as_nanos()
     }
 }
 
@@ -301,7 +272,8 @@ impl Access {
     fn refresh(&self, trusted: Option<bool>) -> (Arc<Grants>, u64) {
         let mut state = self.lock();
         let stamp = Stamp::of(&self.path);
-        if stamp != state.stamp || trusted.is_some_and(|trusted| trusted != state.trusted) {
+        let is_changed = stamp != state.stamp || trusted.is_some_and(|trusted| trusted != state.trusted);
+        if is_changed && !site_file::is_being_written(stamp, state.stamp, clock::now_ms()) {
             state.stamp = stamp;
             let read = read(&self.path);
             state.trusted = !matches!(read, Err(AccessError::Trust(_)));
@@ -340,7 +312,8 @@ fn local() -> Arc<Grants> {
 /// Reads the file, as a start does.
 pub(crate) fn read(path: &Path) -> Result<Grants, AccessError> {
     trust::check(path, Purpose::Anchor)?;
-    let text = std::fs::read_to_string(path).map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
+    let text = site_file::open(path).and_then(std::io::read_to_string);
+    let text = text.map_err(|source| AccessError::Read { path: path.to_owned(), source })?;
     Grants::parse(&text).map_err(|e| AccessError::Parse {
         path: path.to_owned(),
         message: e.to_string(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use packs_schema::agent::config::{Config, ConfigError};
 use packs_schema::base::trust::{Purpose, TrustError};
 
-use crate::trust;
+use crate::{site_file, trust};
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -50,7 +50,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, ConfigFileError> {
 pub(crate) fn read_text(path: &Path) -> Result<String, ConfigFileError> {
     let failed = |e| ConfigFileError::Read(path.to_owned(), e);
     let mut text = String::new();
-    std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(failed)?;
+    site_file::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)).map_err(failed)?;
     if text.len() as u64 > MAX_FILE {
         return Err(failed(io::Error::other(format!("it is larger than {MAX_FILE} bytes"))));
     }

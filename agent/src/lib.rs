@@ -27,6 +27,7 @@ pub mod metrics;
 mod records;
 pub mod registry;
 pub mod serve;
+mod site_file;
 pub mod sync;
 pub mod sys;
 mod trust;

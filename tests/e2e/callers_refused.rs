@@ -8,7 +8,7 @@ use packs_schema::agent::rest::{Code, Page};
 use packs_schema::base::name::Principal;
 use serde_json::json;
 
-use crate::calls::{caller, refused, run};
+use crate::calls::{caller, refused, replace_grants, run};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
@@ -118,7 +118,7 @@ async fn a_grant_that_was_taken_away() {
     let agent = world.agent();
     let operator = world.operator(&agent);
     assert_eq!(operator.submit("probe.hello", json!({})).await.status, 202);
-    std::fs::write(agent.directory().join("etc/grants.toml"), "# nobody\n").unwrap();
+    replace_grants(&agent, "# nobody\n");
     refused(&operator.submit("probe.hello", json!({})).await, Code::Forbidden, "operator");
 }
 

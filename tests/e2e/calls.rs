@@ -1,6 +1,6 @@
 //! Callers and refusals that many tests need.
 
-use bolt_client::local::Caller;
+use bolt_client::local::{Caller, LocalAgent};
 use bolt_tests::World;
 use bolt_tests::http::Answer;
 use packs_schema::agent::rest::Code;
@@ -22,4 +22,12 @@ pub(crate) fn refused(answer: &Answer, code: Code, input: &str) {
     let text = format!("{} {:?}", problem.detail, problem.errors);
     assert!(text.contains(input), "{text:?} does not name {input:?}");
     assert!(!problem.request_id.is_empty());
+}
+
+/// Replaces the grants of an agent by a file that is renamed into place, so that they are in effect at the next request.
+pub(crate) fn replace_grants(agent: &LocalAgent, text: impl AsRef<str>) {
+    let path = agent.directory().join("etc/grants.toml");
+    let new = path.with_extension("new");
+    std::fs::write(&new, text.as_ref()).unwrap();
+    std::fs::rename(new, path).unwrap();
 }

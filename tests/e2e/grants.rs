@@ -9,7 +9,7 @@ use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{AccessReview, Code, Execution};
 use serde_json::json;
 
-use crate::calls::{caller, refused, run, until};
+use crate::calls::{caller, refused, replace_grants, run, until};
 
 const OPERATOR: &str = "[[grant]]\nprincipal = \"spiffe://bolt.local/operator\"\nverbs = [\"read\", \"run\", \"kill\"]\nactions = [\"*\"]\n";
 
@@ -140,7 +140,7 @@ async fn a_grant_for_other_instances_or_times_is_not_in_effect_and_says_so() {
     };
     assert_eq!(start().await.status, 202);
     for more in [elsewhere, &later] {
-        fs::write(agent.directory().join("etc/grants.toml"), grants(more)).unwrap();
+        replace_grants(&agent, grants(more));
         refused(&start().await, Code::Forbidden, "probe.hello");
         let asked = Call::get("/v1/access?verb=run&action=probe.hello");
         let review = send(agent.address(), Some(&ann), asked).await.unwrap().json::<AccessReview>();
@@ -150,7 +150,7 @@ async fn a_grant_for_other_instances_or_times_is_not_in_effect_and_says_so() {
         );
         assert!(review.reason.contains("grant 3 of grants.toml"), "{review:?}");
     }
-    fs::write(agent.directory().join("etc/grants.toml"), grants(&now)).unwrap();
+    replace_grants(&agent, grants(&now));
     assert_eq!(start().await.status, 202);
 }
 
@@ -175,7 +175,7 @@ async fn a_queued_execution_does_not_start_when_its_values_are_no_longer_allowed
         answer.json::<Execution>()
     };
     let (long, short) = (submit(9.0).await, submit(0.1).await);
-    fs::write(agent.directory().join("etc/grants.toml"), grants(1)).unwrap();
+    replace_grants(&agent, grants(1));
     until("the file is in effect", async || {
         let call = Call::post("/v1/executions", run("probe.sleep", json!({ "seconds": 8 })));
         send(agent.address(), Some(&ann), call).await.unwrap().status == 403

@@ -1,14 +1,12 @@
 //! A caller whose grant is removed: what waits does not start, and whoever waits for an answer learns nothing more.
 
-use std::fs;
-
 use bolt_tests::http::{Call, Held, send};
 use bolt_tests::{World, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::{Code, Execution};
 use serde_json::json;
 
-use crate::calls::{caller, refused, run};
+use crate::calls::{caller, refused, replace_grants, run};
 
 fn grant(name: &str) -> String {
     format!(
@@ -41,7 +39,7 @@ async fn a_queued_execution_of_a_caller_without_a_grant_does_not_start() {
     let mut following = Held::open(agent.address(), &ann, Some(&follow)).await.unwrap();
     assert_eq!(following.first_byte().await.unwrap(), b'H');
     let revoke = async {
-        fs::write(agent.directory().join("etc/grants.toml"), format!("{operators}{}", grant("bob"))).unwrap();
+        replace_grants(&agent, format!("{operators}{}", grant("bob")));
     };
     let (answer, ()) = tokio::join!(waiting, revoke);
     refused(&answer.unwrap(), Code::Forbidden, "grant");

@@ -13,7 +13,7 @@ fn ann() -> Principal {
 /// Writes the file, with the mode that it must have.
 fn put(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
+    site_file::replace(path, text);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
 }
 
@@ -47,19 +47,42 @@ fn only_what_a_grant_covers_is_permitted() {
 fn a_revoked_grant_is_gone_at_the_next_request() {
     let (_dir, path, _health, access) = access(ONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
-    std::fs::write(&path, "").unwrap();
+    site_file::replace(&path, "");
     assert!(access.enter(ann(), &[Verb::Run]).is_none());
+}
+
+#[test]
+fn a_file_that_is_written_in_place_takes_nothing_away_before_it_has_settled() {
+    let (_dir, path, _health, access) = access(ONE);
+    let is_allowed = || access.enter(ann(), &[Verb::Run]).is_some();
+    let in_time = (0..50).any(|_| {
+        let began = std::time::Instant::now();
+        std::fs::write(&path, "").unwrap();
+        let allowed = is_allowed();
+        std::fs::write(&path, ONE).unwrap();
+        // On a host that stops for so long the content has settled.
+        let in_time = began.elapsed() < std::time::Duration::from_millis(250);
+        assert!(allowed || !in_time, "a part of a file was taken for the whole");
+        in_time
+    });
+    assert!(in_time, "this host is too slow for the test");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    std::fs::write(&path, "").unwrap();
+    while is_allowed() {
+        assert!(std::time::Instant::now() < deadline, "the content that stays comes into effect");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
 fn a_broken_file_refuses_the_start_and_keeps_previous_grants_in_effect() {
     let (dir, path, health, access) = access(ONE);
-    std::fs::write(&path, "[[grunt]]").unwrap();
+    site_file::replace(&path, "[[grunt]]");
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
     assert!(health.has(BROKEN));
     assert!(Access::load(&path, health.clone()).is_err());
     assert!(Access::load(&dir.path().join("none.toml"), health.clone()).is_err());
-    std::fs::write(&path, ONE).unwrap();
+    site_file::replace(&path, ONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
     assert!(!health.has(BROKEN));
 }
@@ -68,7 +91,7 @@ fn a_broken_file_refuses_the_start_and_keeps_previous_grants_in_effect() {
 fn a_file_that_others_may_change_grants_nothing_new() {
     use std::os::unix::fs::PermissionsExt;
     let (_dir, path, health, access) = access("");
-    std::fs::write(&path, ONE).unwrap();
+    site_file::replace(&path, ONE);
     for mode in [0o664, 0o646] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         assert!(matches!(Access::load(&path, health.clone()), Err(AccessError::Trust(_))));
@@ -97,7 +120,7 @@ fn a_grant_on_facts_is_in_effect_once_they_are_known_and_fit() {
     assert!(changed.has_changed().unwrap(), "requests in progress are checked again");
     changed.mark_unchanged();
     // The facts remain known when the file changes.
-    std::fs::write(&path, text.replace("linux.*", "cassandra.*")).unwrap();
+    site_file::replace(&path, text.replace("linux.*", "cassandra.*"));
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
     access.set_facts(Some(facts("s")));
     assert!(access.enter(ann(), &[Verb::Run]).is_none());

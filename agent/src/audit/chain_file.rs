@@ -1,11 +1,12 @@
 //! Files of one chain: opened after a crash, appended to, rotated and bounded.
 //!
 //! Appended entries are durable after [`ChainFile::sync`]. When an append or a sync fails, [`ChainFile::roll_back`] returns the
-//! chain to its last durable entry, so that a failed write leaves neither half a line nor a gap.
+//! chain to its last durable entry, so that a failed write leaves neither half a line nor a gap. A file that someone removes is
+//! noticed before the next entry: the chain goes on in a new file, so that what is missing shows.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -28,6 +29,8 @@ pub(super) enum Finding {
     Torn { file: PathBuf, bytes: u64 },
     /// The newest file has a line that does not continue the chain; it is left as it is, and a new file begins.
     Broken { file: PathBuf, line: u64 },
+    /// The newest file was removed while the agent ran, with this entry as its last; a new file begins behind it.
+    Removed { last: u64 },
 }
 
 /// The newest file of a chain.
@@ -45,6 +48,8 @@ pub(super) struct ChainFile {
     synced: (Head, u64),
     /// True if the directory has an entry that is not durable.
     is_new: bool,
+    /// Last durable entry of a file that was removed, until that is told.
+    removed: Option<u64>,
 }
 
 /// Creates the directory, readable by the agent's account only.
@@ -144,6 +149,7 @@ impl ChainFile {
             head: Head::EMPTY,
             synced: (Head::EMPTY, 0),
             is_new: false,
+            removed: None,
         };
         let mut finding = None;
         // The newest first; a file without an entry has none because of a crash.
@@ -219,8 +225,33 @@ impl ChainFile {
         Ok(head)
     }
 
+    /// Returns whether the newest file was removed, once. The next entry begins a new one then: the removed file would take every
+    /// further entry with it.
+    pub(super) fn leave_removed(&mut self) -> io::Result<Option<Finding>> {
+        if !self.is_unsynced() && self.is_removed()? {
+            self.leave();
+        }
+        Ok(self.removed.take().map(|last| Finding::Removed { last }))
+    }
+
+    fn is_removed(&self) -> io::Result<bool> {
+        self.file.as_ref().map_or(Ok(false), |file| Ok(file.metadata()?.nlink() == 0))
+    }
+
+    /// Continues behind the last durable entry, in a new file.
+    fn leave(&mut self) {
+        self.synced = (self.synced.0, 0);
+        (self.head, self.length) = self.synced;
+        self.file = None;
+        self.removed = Some(self.head.sequence);
+    }
+
     /// Makes everything that was appended durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.is_unsynced() && self.is_removed()? {
+            self.leave();
+            return Err(io::Error::other("its newest file was removed"));
+        }
         if let Some(file) = self.file.as_ref().filter(|_| self.is_unsynced()) {
             file.sync_data()?;
             if self.is_new {

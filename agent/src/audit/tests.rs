@@ -54,6 +54,47 @@ fn start(directory: &Path) -> (Arc<Audit>, Settled) {
 }
 
 #[test]
+fn a_chain_whose_file_is_removed_goes_on_in_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, _) = open(dir.path(), SMALL);
+    let remove =
+        || files(dir.path(), Chain::Changes).unwrap().iter().for_each(|(_, path)| fs::remove_file(path).unwrap());
+    file.append(&entry(1)).unwrap();
+    file.sync().unwrap();
+    assert_eq!(file.leave_removed().unwrap(), None);
+    remove();
+    assert_eq!(file.leave_removed().unwrap(), Some(Finding::Removed { last: 1 }));
+    assert_eq!(file.leave_removed().unwrap(), None, "it is told once");
+    assert_eq!(file.append(&entry(2)).unwrap().sequence, 2);
+    // Removed before it is durable: no caller may be told that it is.
+    remove();
+    assert!(file.sync().is_err());
+    assert_eq!(file.append(&entry(3)).unwrap().sequence, 2);
+    file.sync().unwrap();
+    assert_eq!(file.leave_removed().unwrap(), Some(Finding::Removed { last: 1 }));
+    let records = verified(dir.path(), Chain::Changes);
+    assert_eq!(records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [2]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_removed_while_the_agent_runs_is_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _settled) = start(dir.path());
+    audit.record(entry(1)).await.unwrap();
+    let log = settings(dir.path()).directory;
+    let written = files(&log, Chain::Changes).unwrap();
+    assert_eq!(written.len(), 1);
+    fs::remove_file(&written[0].1).unwrap();
+    audit.record(entry(2)).await.unwrap();
+    let records = verified(&log, Chain::Changes);
+    let told = records.iter().map(|record| (record.sequence, &*record.entry.verb)).collect::<Vec<_>>();
+    assert_eq!(told, [(2, RECOVER), (3, "kill")]);
+    let detail = records[0].entry.detail.as_deref().unwrap_or_default();
+    assert!(detail.contains("removed the file with entry 1"), "{detail}");
+    audit.close().await;
+}
+
+#[test]
 fn files_are_rotated_and_bounded_and_the_chain_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     for begin in [1, 26, 51] {

@@ -119,7 +119,10 @@ impl Writer {
             match first {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(first) => self.process(std::iter::once(first).chain(commands.try_iter()).take(BATCH)),
+                Ok(first) => {
+                    self.leave_removed();
+                    self.process(std::iter::once(first).chain(commands.try_iter()).take(BATCH));
+                }
             }
             self.do_what_is_due(Instant::now());
         }
@@ -180,6 +183,27 @@ impl Writer {
         }
         if self.retry_at.take_if(is_due).is_some() {
             self.retry();
+        }
+    }
+
+    /// Goes on in new files where someone has removed the present ones, and records that.
+    fn leave_removed(&mut self) {
+        if self.retry_at.is_some() {
+            return;
+        }
+        if let Some(mut file) = self.changes.take() {
+            let left = file.leave_removed().and_then(|finding| self.record_finding(Chain::Changes, &mut file, finding));
+            self.changes = Some(file);
+            if let Err(error) = left {
+                self.fail(&error);
+            }
+        }
+        if let Some(mut file) = self.refusals.take() {
+            match file.leave_removed().and_then(|finding| self.record_finding(Chain::Refusals, &mut file, finding)) {
+                Ok(()) => self.refusals = Some(file),
+                // The next refusal opens it again.
+                Err(error) => tracing::warn!(%error, "cannot continue the audit log of refusals"),
+            }
         }
     }
 
@@ -296,13 +320,22 @@ impl Writer {
     fn open_chain(&self, chain: Chain) -> io::Result<ChainFile> {
         make_directory(&self.settings.directory)?;
         let (mut file, finding) = ChainFile::open(&self.settings.directory, chain, self.settings.bounds(chain))?;
+        self.record_finding(chain, &mut file, finding)?;
+        Ok(file)
+    }
+
+    /// Records what was found wrong with the newest file of a chain.
+    fn record_finding(&self, chain: Chain, file: &mut ChainFile, finding: Option<Finding>) -> io::Result<()> {
         let found = match finding {
-            None => return Ok(file),
+            None => return Ok(()),
             Some(Finding::Torn { file, bytes }) => {
                 (Outcome::Done, format!("removed an incomplete last line of {bytes} bytes from {}", file.display()))
             }
             Some(Finding::Broken { file, line }) => {
                 (Outcome::Failed, format!("{} line {line} does not continue the chain: left as it is", file.display()))
+            }
+            Some(Finding::Removed { last }) => {
+                (Outcome::Failed, format!("someone removed the file with entry {last} while the agent ran: it is lost"))
             }
         };
         tracing::warn!(%chain, "audit log: {}", found.1);
@@ -310,7 +343,7 @@ impl Writer {
         let head = file.append(&entry)?;
         file.sync()?;
         self.publish(chain, &entry, Some(head));
-        Ok(file)
+        Ok(())
     }
 
     fn open_refusals(&mut self) {

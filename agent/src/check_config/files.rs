@@ -88,7 +88,7 @@ pub(super) fn check_site_files(config: &Config, report: &mut Report) {
     let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "yaml")).collect();
     files.sort();
     for path in files {
-        if let Err(error) = std::fs::File::open(&path) {
+        if let Err(error) = crate::site_file::open(&path) {
             report.error(&path, format!("the sync cannot read it: {error}"));
             continue;
         }

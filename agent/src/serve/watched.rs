@@ -14,12 +14,12 @@ use packs_schema::base::trust::Purpose;
 
 use super::at_rest::Rest;
 use super::config_events::ConfigEvents;
-use crate::access::Stamp;
 use crate::api::App;
 use crate::api::tls::now_s;
 use crate::config_file;
 use crate::log::chain;
 use crate::registry::read_json;
+use crate::site_file::Stamp;
 use crate::trust;
 
 /// Interval of the checks. Revoked access ends within this time, plus the time that closing takes.
@@ -51,6 +51,7 @@ pub(super) async fn watch(app: Arc<App>, files: Files, mut events: ConfigEvents)
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        events.look();
         app.access.check_for_changes();
         if app.access.depends_on_situation() {
             app.access.set_facts(app.instance.known_facts());

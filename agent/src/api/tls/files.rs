@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
-use crate::trust;
+use crate::{site_file, trust};
 
 /// Maximum size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -114,7 +114,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     use std::io::Read as _;
     let failed = |e: io::Error| TlsError::Read(path.to_owned(), e);
     let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    site_file::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(TlsError::TooLarge(path.to_owned()));
     }

@@ -1,17 +1,12 @@
 //! Content of files that was valid when it was read last: a later content that cannot be used does not replace it.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use packs_schema::base::trust::Purpose;
 
 use super::files::TlsError;
-use crate::access::Stamp;
+use crate::site_file::{Stamp, is_being_written};
 use crate::trust;
-
-/// Time for which a file that is written in place must have been unchanged, so that a part of it is not taken for the whole. A
-/// file that is renamed into place is read at once.
-const SETTLE: Duration = Duration::from_millis(500);
 
 /// File, and the rule for its owner and mode where there is one.
 pub(super) type Watched = (PathBuf, Option<Purpose>);
@@ -100,14 +95,6 @@ fn stamps(files: &[Watched]) -> Vec<Option<Stamp>> {
     files.iter().map(|(path, _)| Stamp::of(path)).collect()
 }
 
-/// True if the file was changed in place a moment ago, so that more may follow.
-fn is_being_written(new: Option<Stamp>, old: Option<Stamp>, now_ms: u64) -> bool {
-    match (new, old) {
-        (Some(new), Some(old)) => new != old && new.is_same_file(&old) && new.changed_within(SETTLE, now_ms),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +109,7 @@ mod tests {
 
     /// Refreshes until the content is `wanted`, with a deadline.
     fn refresh_until(kept: &mut Kept<String>, read: &dyn Fn() -> Result<String, TlsError>, wanted: &str) {
-        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while kept.get() != wanted {
             kept.refresh(true, |_| read());
             assert!(std::time::Instant::now() < deadline, "{:?}", kept.problem());
@@ -156,36 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_written_in_place_is_read_when_it_has_settled() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("f");
-        fs::write(&path, "one end\n").unwrap();
-        let old = Stamp::of(&path);
-        let now_ms = crate::clock::now_ms();
-        assert!(!is_being_written(old, old, now_ms), "unchanged");
-        fs::write(&path, "a part end\n").unwrap();
-        let new = Stamp::of(&path);
-        let changed_ms = crate::clock::now_ms();
-        assert!(is_being_written(new, old, changed_ms), "more may follow");
-        assert!(!is_being_written(new, old, changed_ms + 60_000));
-        assert!(!is_being_written(new, old, changed_ms - 60_000), "the clock was set back");
-        fs::write(dir.path().join("new"), "two end\n").unwrap();
-        fs::rename(dir.path().join("new"), &path).unwrap();
-        assert!(!is_being_written(Stamp::of(&path), new, crate::clock::now_ms()), "it was renamed into place");
-        assert!(!is_being_written(None, new, now_ms));
-    }
-
-    #[test]
     fn a_broken_file_does_not_replace_the_last_valid_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         fs::write(&path, "one end\n").unwrap();
         let read = reader(path.clone());
         let mut kept = Kept::load(vec![(path.clone(), None)], &read).unwrap();
-        let replace = |text: &str| {
-            fs::write(dir.path().join("new"), text).unwrap();
-            fs::rename(dir.path().join("new"), &path).unwrap();
-        };
+        let replace = |text: &str| crate::site_file::replace(&path, text);
         replace("broken");
         assert!(!kept.refresh(true, |_| read()));
         assert_eq!((kept.get().as_str(), kept.problem().is_some()), ("one end\n", true));

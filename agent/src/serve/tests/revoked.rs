@@ -42,20 +42,20 @@ async fn a_stream_ends_when_the_grant_is_removed_and_no_other_does() {
     let api = Api::start().await;
     let grants = api.dir.path().join("grants.toml");
     let more = format!("{GRANTS}{}", GRANTS.replace("spiffe://x/ann", "spiffe://x/bob"));
-    std::fs::write(&grants, &more).unwrap();
+    crate::site_file::replace(&grants, &more);
     let (ann, bob) = (leaf(&api.issuer, &["spiffe://x/ann"], |_| {}), leaf(&api.issuer, &["spiffe://x/bob"], |_| {}));
     let mut of_ann = api.open(Some(&ann), FOLLOW).await.unwrap();
     let mut of_bob = api.open(Some(&bob), FOLLOW).await.unwrap();
     read_until(&mut of_ann, "\r\n\r\n").await;
     read_until(&mut of_bob, "\r\n\r\n").await;
     // There are no requests: only the file changes.
-    std::fs::write(&grants, GRANTS).unwrap();
+    crate::site_file::replace(&grants, GRANTS);
     ended(&mut of_bob).await;
     stays(&mut of_ann).await;
     // Broken grants revoke nothing.
-    std::fs::write(&grants, "[[grunt]]").unwrap();
+    crate::site_file::replace(&grants, "[[grunt]]");
     stays(&mut of_ann).await;
-    std::fs::write(&grants, GRANTS.replace("\"read\", ", "")).unwrap();
+    crate::site_file::replace(&grants, GRANTS.replace("\"read\", ", ""));
     ended(&mut of_ann).await;
     api.stop().await;
 }

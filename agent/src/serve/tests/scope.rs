@@ -197,8 +197,8 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
     // Broken grants are not quoted to a caller that may see less than they hold.
-    std::fs::write(api.dir.path().join("grants.toml"), format!("{GRANTS}\nactions = [\"linux.canary\"] canary\n"))
-        .unwrap();
+    let broken = format!("{GRANTS}\nactions = [\"linux.canary\"] canary\n");
+    crate::site_file::replace(api.dir.path().join("grants.toml"), broken);
     api.ask(Some(&ann), "GET", "/v1/actions", "").await.unwrap();
     let health = api.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
     assert!(
