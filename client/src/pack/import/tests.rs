@@ -8,6 +8,7 @@ mod puppet;
 mod rundeck;
 mod ssm;
 mod stackstorm;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -9,7 +9,6 @@ use crate::pack::test::{TestError, TestOutcome};
 
 mod interpreters;
 mod notes;
-mod trial;
 
 fn jobs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/rundeck/shapes")
