@@ -46,7 +46,12 @@ fn values_are_quoted_for_their_place() {
         ("# was {{a}} it's\necho {{a}}", "# was $SSM_a it's\necho \"${SSM_a}\""),
         ("echo \"${X:-{{a}}}\"", r#"echo "${X:-${SSM_a}}""#),
         ("for i in {{a}}; do echo $i; done", "for i in ${SSM_a}; do echo $i; done"),
-        ("mkdir ~{{a}}/x", "mkdir \"$(getent passwd \"${SSM_a}\" | cut -d: -f6)\"/x"),
+        (
+            "mkdir ~{{a}}/x",
+            "mkdir \"$(home=$(getent passwd \"${SSM_a}\" | cut -d: -f6); printf %s \"${home:-~${SSM_a}}\")\"/x",
+        ),
+        ("X=({{a}}) Y=( {{b}} )", "X=(${SSM_a}) Y=( ${SSM_b} )"),
+        ("X=(\"{{a}}\") Y=(x{{b}})", "X=(\"${SSM_a}\") Y=(x\"${SSM_b}\")"),
         ("cat <<EOF >x\nit's {{a}} $HOME\nEOF\necho 'b'", "cat <<EOF >x\nit's ${SSM_a} $HOME\nEOF\necho 'b'"),
         ("cat <<'EOF'\n$x {{a}} `\\\nEOF\necho {{b}}", "cat <<EOF\n\\$x ${SSM_a} \\`\\\\\nEOF\necho \"${SSM_b}\""),
         ("cat <<'A' - <<B\n{{a}}\nA\n'{{b}}'\nB\n", "cat <<A - <<B\n${SSM_a}\nA\n'${SSM_b}'\nB\n"),

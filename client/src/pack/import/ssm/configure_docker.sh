@@ -6,19 +6,23 @@ if [ "${ID:-}" != amzn ]; then
   echo "aws:configureDocker is supported on Amazon Linux only, and this is ${NAME:-another system}" >&2
   exit 1
 fi
+# The agent logs what these print, and its steps fail with 1.
+run() {
+  "$@" >&2 || { echo "Error running $1 $2" >&2; exit 1; }
+}
 case ${1:-} in
   Install)
     echo "Installing docker through yum"
-    yum install -y docker
+    run yum install -y docker
     echo "Updating docker through yum"
-    yum update -y docker
+    run yum update -y docker
     echo "Starting docker service"
-    service docker start
+    run service docker start
     echo "Installation complete"
     ;;
   Uninstall)
     echo "Removing docker through yum"
-    yum remove -y docker
+    run yum remove -y docker
     echo "Uninstall complete"
     ;;
   *)

@@ -38,30 +38,37 @@ mod tests {
         let path = release.to_str().unwrap();
         let script = DOCKER_SCRIPT.replace("/etc/os-release", path);
         assert_ne!(script, DOCKER_SCRIPT);
-        for program in ["yum", "service"] {
-            let stand_in = temp.path().join(program);
-            fs::write(&stand_in, format!("#!/bin/sh\necho {program} \"$@\"\n")).unwrap();
-            fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
-        }
         let search = format!("{}:/usr/bin:/bin", temp.path().display());
-        let run = |system: &str, argument: &str| {
+        // Status and output of the script, and the calls of programs, of which `yum` ends with a status.
+        let run = |system: &str, argument: &str, yum: i32| {
+            let calls = temp.path().join("calls");
+            fs::write(&calls, "").unwrap();
+            for (program, status) in [("yum", yum), ("service", 0)] {
+                let stand_in = temp.path().join(program);
+                let text = format!(
+                    "#!/bin/sh\necho {program} \"$@\" >>{}\necho from {program}\nexit {status}\n",
+                    calls.display()
+                );
+                fs::write(&stand_in, text).unwrap();
+                fs::set_permissions(&stand_in, fs::Permissions::from_mode(0o755)).unwrap();
+            }
             fs::write(&release, system).unwrap();
             let done =
                 Command::new("sh").args(["-c", &script, "script", argument]).env("PATH", &search).output().unwrap();
-            (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
+            let lines = |text: &str| text.lines().collect::<Vec<_>>().join(", ");
+            let out = String::from_utf8_lossy(&done.stdout);
+            (done.status.code(), lines(&out), lines(&fs::read_to_string(calls).unwrap()))
         };
-        let calls = |out: &str| {
-            out.lines()
-                .filter(|line| line.starts_with("yum") || line.starts_with("service"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let (code, out) = run("ID=\"amzn\"\n", "Install");
-        let installed = "yum install -y docker, yum update -y docker, service docker start";
-        assert_eq!((code, calls(&out).as_str()), (Some(0), installed));
-        let (code, out) = run("ID=\"amzn\"\n", "Uninstall");
-        assert_eq!((code, calls(&out).as_str()), (Some(0), "yum remove -y docker"));
-        assert_eq!(run("ID=\"amzn\"\n", "Install; id"), (Some(1), String::new()));
-        assert_eq!(run("ID=debian\nNAME=Debian\n", "Install"), (Some(1), String::new()));
+        let is = |code: i32, out: &str, calls: &str| (Some(code), out.to_owned(), calls.to_owned());
+        let amazon = "ID=\"amzn\"\n";
+        let told = "Installing docker through yum, Updating docker through yum, Starting docker service, \
+                    Installation complete";
+        let calls = "yum install -y docker, yum update -y docker, service docker start";
+        assert_eq!(run(amazon, "Install", 0), is(0, told, calls));
+        assert_eq!(run(amazon, "Install", 3), is(1, "Installing docker through yum", "yum install -y docker"));
+        let told = "Removing docker through yum, Uninstall complete";
+        assert_eq!(run(amazon, "Uninstall", 0), is(0, told, "yum remove -y docker"));
+        assert_eq!(run(amazon, "Install; id", 0), is(1, "", ""));
+        assert_eq!(run("ID=debian\nNAME=Debian\n", "Install", 0), is(1, "", ""));
     }
 }

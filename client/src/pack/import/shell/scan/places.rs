@@ -159,6 +159,13 @@ impl Scanner<'_> {
         programs::names_program(text[from..].rsplit('\n').next().unwrap_or_default())
     }
 
+    /// True for a value that is all that an array is made of: the words of the value are its elements.
+    fn is_whole_array(&self) -> bool {
+        let mut rest = self.tokens[self.at.min(self.tokens.len())..].iter();
+        let next = rest.find(|token| !matches!(token, Token::Char(' ' | '\t' | '\n')));
+        self.done.out.trim_end_matches([' ', '\t', '\n']).ends_with('(') && next == Some(&Token::Char(')'))
+    }
+
     pub(super) fn value(&mut self, index: usize) -> Outcome<()> {
         let value = &self.values[index];
         let expansion = format!("${{{}}}", value.variable);
@@ -193,9 +200,11 @@ impl Scanner<'_> {
             Mode::Double | Mode::Here(..) | Mode::Arithmetic(..) | Mode::Parameter(_) | Mode::Key => expansion,
             _ if home => {
                 self.done.out.pop();
-                format!("\"$(getent passwd \"{expansion}\" | cut -d: -f6)\"")
+                // Of a name without an account the shell keeps the text.
+                let fetched = format!("home=$(getent passwd \"{expansion}\" | cut -d: -f6)");
+                format!("\"$({fetched}; printf %s \"${{home:-~{expansion}}}\")\"")
             }
-            _ if splits && (value.words || in_loop) => {
+            _ if splits && (value.words || in_loop) || mode == Mode::Array && self.is_whole_array() => {
                 self.done.split.push(index);
                 expansion
             }
