@@ -75,6 +75,12 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, FileError> {
     read_open(path, file, limit)
 }
 
+/// Reads a file of at most `limit` bytes.
+pub(crate) fn read_bytes(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let file = File::open(path).map_err(|source| FileError::Read { path: path.to_owned(), named_by: None, source })?;
+    read_open_bytes(path, file, limit)
+}
+
 /// Reads a text file that must be readable by its owner only.
 pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
     let failed = |source| FileError::Read { path: path.to_owned(), named_by: None, source };
@@ -87,6 +93,11 @@ pub fn read_private_text(path: &Path, limit: u64) -> Result<String, FileError> {
 }
 
 fn read_open(path: &Path, file: File, limit: u64) -> Result<String, FileError> {
+    let bytes = read_open_bytes(path, file, limit)?;
+    String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
+}
+
+fn read_open_bytes(path: &Path, file: File, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|source| FileError::Read {
         path: path.to_owned(),
@@ -96,7 +107,7 @@ fn read_open(path: &Path, file: File, limit: u64) -> Result<String, FileError> {
     if bytes.len() as u64 > limit {
         return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
-    String::from_utf8(bytes).map_err(|_| FileError::NotText(path.to_owned()))
+    Ok(bytes)
 }
 
 /// Makes `dir` and its missing parents, accessible to its owner only.
@@ -224,7 +235,7 @@ fn stage_with(path: &Path, bytes: &[u8], new_mode: u32, allowed: u32) -> Result<
     Ok(Staged { temporary, path: path.to_owned(), target, exists: old.is_some() })
 }
 
-fn directory_of(file: &Path) -> &Path {
+pub(crate) fn directory_of(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

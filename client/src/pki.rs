@@ -12,8 +12,8 @@
 //!
 //! An authority with files keeps a journal of all that it signs (`journal.rs`).
 //!
-//! Invariants: only `renew` and `crl` replace a file, and atomically: a new key and its certificate together, or neither; no
-//! key is readable by others.
+//! Invariants: only `renew` and `crl` replace a file, by its like (`outputs.rs`) and atomically: a new key and its certificate
+//! together, or neither; no key is readable by others.
 
 mod authority;
 mod check;
@@ -22,6 +22,7 @@ mod describe;
 pub(crate) mod fuzz;
 mod intermediate;
 mod journal;
+mod outputs;
 mod renew;
 mod request;
 mod revoke;
@@ -45,6 +46,7 @@ pub use journal::{
     IssuedCertificate, JournalContent, JournalError, ListRecord, RevocationReason, RevokedCertificate, crl_path,
     journal_path,
 };
+pub use outputs::OutputProblem;
 pub use packs_schema::base::certificate::INSTANCE_URI;
 pub use renew::{RenewProblem, Renewal, Renewed};
 pub use request::{NewRequest, Request, RequestProblem};
@@ -72,10 +74,18 @@ pub enum PkiError {
     /// The authority's files do not make an authority that can sign.
     #[error("{path} holds no certificate authority that can sign", path = crate::show::path(path))]
     Load {
-        /// Its directory.
+        /// Its certificate.
         path: PathBuf,
         /// The problem.
         source: AuthorityProblem,
+    },
+    /// The file that would be written is the authority's, or holds something else than what replaces it.
+    #[error("cannot write {path}", path = crate::show::path(path))]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// The problem.
+        source: OutputProblem,
     },
     /// The file holds no request that can be signed.
     #[error("{path} cannot be signed", path = crate::show::path(path))]

@@ -200,6 +200,14 @@ pub(crate) fn parse_certificates(path: &Path, text: &[u8]) -> Result<Vec<Certifi
     }
 }
 
+/// True if `key`, the content of a file, is the private key of the first certificate of `chain`.
+pub(crate) fn is_key_of(key: &[u8], chain: Vec<CertificateDer<'static>>) -> bool {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let parsed = PrivateKeyDer::from_pem_slice(key).ok();
+    let loaded = parsed.and_then(|key| provider.key_provider.load_private_key(key).ok());
+    loaded.is_some_and(|key| CertifiedKey::new(chain, key).keys_match().is_ok())
+}
+
 /// Parses the private key in the content of the file at `path`.
 pub(crate) fn parse_key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     PrivateKeyDer::from_pem_slice(text).map_err(|_| PemError::diagnose(path, Expected::Key, text))

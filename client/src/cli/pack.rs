@@ -6,7 +6,7 @@ mod import;
 pub(super) mod push;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
@@ -24,6 +24,9 @@ use crate::pack::{self, PackError, Template};
 use crate::parameters::Given;
 use crate::show::{self, Visible, counted, visible};
 use crate::{err, errln, out, outln};
+
+/// First bytes of an archive (RFC 1952, section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Author a pack: scaffold, lint, test, build and try it on an instance.
 #[derive(Debug, Subcommand)]
@@ -173,6 +176,7 @@ fn lint(dir: &Path, json: bool) -> Result<Exit, Failure> {
 fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
     let built = pack::build(dir).map_err(|e| failure(&e))?;
     let output = output.unwrap_or_else(|| format!("{}-{}.tar.gz", built.pack.name, built.pack.version).into());
+    refuse_other_file(&output)?;
     fs::File::create(&output)
         .and_then(|mut file| io::copy(&mut built.archive.reader(), &mut file))
         .map_err(|e| Failure::new(Exit::Storage, format!("cannot write {}: {e}", show::path(&output))))?;
@@ -185,6 +189,21 @@ fn build(dir: &Path, output: Option<PathBuf>, json: bool) -> Result<Exit, Failur
         outln!("{}  sha256:{}  {}", show::path(&output), built.digest, format_bytes(size));
     }
     Ok(Exit::Success)
+}
+
+/// Refuses to replace a file that is not an archive.
+fn refuse_other_file(path: &Path) -> Result<(), Failure> {
+    // A device or a pipe is written to, and nothing is lost.
+    if !path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+        return Ok(());
+    }
+    let mut start = [0; 2];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    if read.is_ok() && start == GZIP {
+        return Ok(());
+    }
+    let problem = format!("{} exists and is not an archive", show::path(path));
+    Err(Failure::new(Exit::Usage, problem).hint("name another file, or remove this one first"))
 }
 
 fn test(options: &TestOptions, json: bool) -> Result<Exit, Failure> {

@@ -126,7 +126,15 @@ fn caller(text: &str) -> Result<Principal, String> {
     if names_instance(text) {
         return Err("that is the name of an instance: use `instance <ID>` instead of `client`".to_owned());
     }
-    Principal::new(text).map_err(|error| error.to_string())
+    let principal = Principal::new(text).map_err(|error| error.to_string())?;
+    if principal.is_local() {
+        return Err(
+            "the scheme local is that of local access, and no agent accepts a certificate with it: choose another name, such \
+             as spiffe://example.org/oncall"
+                .to_owned(),
+        );
+    }
+    Ok(principal)
 }
 
 impl InstanceArgs {
@@ -260,15 +268,19 @@ fn failure(error: &PkiError) -> Failure {
         | PkiError::Issue { .. }
         | PkiError::Outlives { .. }
         | PkiError::Load { .. }
+        | PkiError::Output { .. }
         | PkiError::Request { .. }
         | PkiError::Renew { .. }
         | PkiError::Revoke { .. }
         | PkiError::Crl { .. }
         | PkiError::NoJournal
         | PkiError::Intermediate { .. }
-        | PkiError::Journal(JournalError::Missing(_) | JournalError::Lost { .. }) => {
-            Failure::from_error(Exit::Usage, error)
-        }
+        | PkiError::Journal(
+            JournalError::Missing(_)
+            | JournalError::Lost { .. }
+            | JournalError::Older { .. }
+            | JournalError::TakesBack { .. },
+        ) => Failure::from_error(Exit::Usage, error),
         PkiError::File(FileError::Exists(_)) => Failure::from_error(Exit::Usage, error),
         PkiError::File(_) | PkiError::Pem(_) | PkiError::Journal(_) => Failure::from_error(Exit::Storage, error),
     }

@@ -31,6 +31,8 @@ pub struct Authority {
     ends: OffsetDateTime,
     /// Certificates that follow what it signs: its own, when another authority signed it, and those between it and the root.
     chain: String,
+    /// Its certificate's file; `None` while it has no files.
+    file: Option<PathBuf>,
     /// Where it records what it signs; `None` while it has no files.
     journal: Option<PathBuf>,
 }
@@ -77,20 +79,20 @@ impl Authority {
         tls::parse_key(&key, key_pem.as_bytes())?;
         let unsupported = |_| PemError::new(&key, Expected::Key, PemProblem::Unsupported);
         let pair = KeyPair::from_pem(&key_pem).map_err(unsupported)?;
-        let failed = |source| PkiError::Load { path: path.to_owned(), source };
+        let failed = |source| PkiError::Load { path: certificate.clone(), source };
         let ends = check::check(&cert_pem, &pair, OffsetDateTime::now_utc()).map_err(failed)?;
         let mut authority =
             Authority::of(cert_pem, key_pem, pair, ends).map_err(|_| failed(AuthorityProblem::NoCertificate))?;
         if !certificates.first().is_some_and(|own| is_root(own)) {
             authority.chain = certificates.iter().filter(|between| !is_root(between)).map(pem).collect();
         }
-        authority.journal = Some(journal_path(path));
+        (authority.file, authority.journal) = (Some(certificate), Some(journal_path(path)));
         Ok(authority)
     }
 
     fn of(cert_pem: String, key_pem: String, key: KeyPair, ends: OffsetDateTime) -> Result<Authority, rcgen::Error> {
         let issuer = Issuer::from_ca_cert_pem(&cert_pem, key)?;
-        Ok(Authority { cert_pem, key_pem, issuer, ends, chain: String::new(), journal: None })
+        Ok(Authority { cert_pem, key_pem, issuer, ends, chain: String::new(), file: None, journal: None })
     }
 
     /// Writes `ca.pem` and `ca.key` (mode 0600) into `dir`, which is made when it is missing.
@@ -107,6 +109,11 @@ impl Authority {
     /// Returns the journal's file, when the authority was loaded from files.
     pub fn journal(&self) -> Option<&Path> {
         self.journal.as_deref()
+    }
+
+    /// Returns the certificate's file, when the authority was loaded from files.
+    pub(super) fn certificate_file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     pub(super) fn ends(&self) -> OffsetDateTime {

@@ -8,15 +8,15 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorityProblem {
     /// The file holds no certificate.
-    #[error("ca.pem holds no certificate in PEM form")]
+    #[error("the file of the authority holds no certificate in PEM form")]
     NoCertificate,
     /// The certificate is that of an instance or a client.
     #[error(
-        "ca.pem is the certificate of an instance or a client, not of an authority (CA:TRUE): nothing trusts what it signs"
+        "it is the certificate of an instance or a client, not of an authority (CA:TRUE): nothing trusts what it signs"
     )]
     NoAuthority,
     /// The certificate may sign other things only.
-    #[error("ca.pem may not sign certificates: its key usage lacks keyCertSign")]
+    #[error("it may not sign certificates: its key usage lacks keyCertSign")]
     MayNotSign,
     /// The authority may sign no other authority.
     #[error(
@@ -47,7 +47,7 @@ pub enum AuthorityProblem {
     NotYetValid(String),
     /// The key does not belong to the certificate.
     #[error(
-        "ca.key is not the key of ca.pem: nothing would trust what it signs; put the two that belong together there"
+        "the key beside it is not its key: nothing would trust what it signs; put the two that belong together there"
     )]
     OtherKey,
 }

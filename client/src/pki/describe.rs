@@ -5,10 +5,11 @@ use std::path::Path;
 use jiff::Timestamp;
 use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo, SERVER_AUTH};
 use serde::Serialize;
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::request::Request;
+use super::request::{Request, RequestProblem};
 use super::{MAX_FILE, PkiError, fingerprint};
 use crate::files;
 use crate::tls;
@@ -43,7 +44,11 @@ pub struct Description {
 
 /// Describes every certificate in the file at `path`, or the request in it.
 pub fn describe(path: &Path) -> Result<Vec<Description>, PkiError> {
-    let text = files::read_text(path, MAX_FILE)?;
+    let bytes = files::read_bytes(path, MAX_FILE)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if X509CertificationRequest::from_der(&bytes).is_ok() {
+        return Err(PkiError::Request { path: path.to_owned(), source: RequestProblem::Der });
+    }
     if text.contains("-----BEGIN CERTIFICATE REQUEST-----") || text.contains("-----BEGIN NEW CERTIFICATE REQUEST-----")
     {
         let request = Request::parse(&text).map_err(|source| PkiError::Request { path: path.to_owned(), source })?;
@@ -65,7 +70,7 @@ pub fn describe(path: &Path) -> Result<Vec<Description>, PkiError> {
             key_sha256: request.fingerprint,
         }]);
     }
-    let certificates = tls::parse_certificates(path, text.as_bytes())?;
+    let certificates = tls::parse_certificates(path, &bytes)?;
     let described = certificates.iter().map(|certificate| of_certificate(certificate));
     described.collect::<Option<Vec<_>>>().ok_or_else(|| tls::damaged_certificate(path).into())
 }

@@ -59,6 +59,38 @@ pub enum JournalError {
         /// The list.
         list: PathBuf,
     },
+    /// The journal is an older copy than the list that would be replaced.
+    #[error(
+        "{journal} is older than {list}: the next list would have the number {next}, and that one has the number {number}; \
+         restore the newest copy of {journal}. If there is none, revoke again what the list names (`openssl crl -noout -text \
+         -in {list}`), move the list away and repeat this until the number is higher: agents refuse lower ones",
+        journal = crate::show::path(journal), list = crate::show::path(list)
+    )]
+    Older {
+        /// The journal.
+        journal: PathBuf,
+        /// The list.
+        list: PathBuf,
+        /// Number of the next list.
+        next: u64,
+        /// Number of the list.
+        number: u64,
+    },
+    /// The list that would be replaced names a certificate that the next one would not.
+    #[error(
+        "{list} names the certificate {serial}, and {journal} does not say that it is revoked: a list without it would take \
+         the revocation back; restore the newest copy of {journal}, or revoke the certificate again (`bolt pki revoke --serial \
+         {serial}`, or by its file)",
+        journal = crate::show::path(journal), list = crate::show::path(list)
+    )]
+    TakesBack {
+        /// The journal.
+        journal: PathBuf,
+        /// The list.
+        list: PathBuf,
+        /// Serial number of the certificate.
+        serial: Serial,
+    },
     /// A line is damaged, or of a later version.
     #[error(
         "line {line} of {path} is damaged or of a later version: {message}; restore the file from a backup",

@@ -72,8 +72,7 @@ impl Authority {
     /// after that has expired. The key stays the same, unless `new_key` asks for another. Without `validity` the new one is
     /// valid from now for as long as the old one was.
     pub fn renew(&self, path: &Path, validity: Option<Validity>, new_key: bool) -> Result<Renewal, PkiError> {
-        let text = files::read_text(path, MAX_FILE)?;
-        let chain = tls::parse_certificates(path, text.as_bytes())?;
+        let chain = tls::parse_certificates(path, &files::read_bytes(path, MAX_FILE)?)?;
         let (first, rest) = chain.split_first().expect("at least one certificate");
         let failed = |source| PkiError::Renew { path: path.to_owned(), source };
         let mut renewal = self.renew_first(first, validity, new_key, &failed)?;

@@ -14,6 +14,12 @@ pub enum RequestProblem {
     /// Not a request in PEM form.
     #[error("it is not a certificate signing request in PEM form; `bolt pki csr` makes one")]
     NotARequest,
+    /// Not PEM, but what may be DER.
+    #[error(
+        "it is not PEM; if it is a request in DER, convert it with `openssl req -inform DER -in FILE -out FILE.csr` and give \
+         FILE.csr"
+    )]
+    Der,
     /// Its signature is not by the key that it names, or that key is of a kind that cannot be verified.
     #[error(
         "its signature does not verify, or its key is of a kind that is not accepted: RSA of 2048 to 8192 bits, ECDSA P-256 or \
@@ -83,8 +89,17 @@ pub struct Request {
 impl Request {
     /// Reads and verifies the request in the file at `path`.
     pub fn read(path: &Path) -> Result<Request, PkiError> {
-        let text = files::read_text(path, MAX_FILE)?;
-        Request::parse(&text).map_err(|source| PkiError::Request { path: path.to_owned(), source })
+        Request::of_bytes(&files::read_bytes(path, MAX_FILE)?)
+            .map_err(|source| PkiError::Request { path: path.to_owned(), source })
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Result<Request, RequestProblem> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Request::parse(text),
+            // A DER structure begins with a SEQUENCE.
+            Err(_) if bytes.first() == Some(&0x30) => Err(RequestProblem::Der),
+            Err(_) => Err(RequestProblem::NotARequest),
+        }
     }
 
     pub(super) fn parse(text: &str) -> Result<Request, RequestProblem> {

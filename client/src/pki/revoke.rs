@@ -121,8 +121,7 @@ impl Authority {
     /// Returns the first certificate in the file that is named, if one is; an error if this authority did not sign it.
     fn in_file(&self, what: &Revocable) -> Result<Option<IssuedCertificate>, PkiError> {
         let Revocable::File(path) = what else { return Ok(None) };
-        let text = files::read_text(path, MAX_FILE)?;
-        let chain = tls::parse_certificates(path, text.as_bytes())?;
+        let chain = tls::parse_certificates(path, &files::read_bytes(path, MAX_FILE)?)?;
         let first = chain.first().expect("at least one certificate");
         let parsed = X509Certificate::from_der(first).ok().map(|(_, certificate)| certificate);
         let is_own = parsed.as_ref().is_some_and(|certificate| self.has_signed(certificate));
@@ -133,10 +132,11 @@ impl Authority {
     }
 
     /// Makes a list of all revoked certificates that is valid for `days`, at most as long as the authority, and replaces the
-    /// file `out` by it.
+    /// list in the file `out` by it. A list that takes nothing back replaces it, and anything else there is an error.
     pub fn make_crl(&self, out: &Path, days: u32) -> Result<(ListRecord, usize), PkiError> {
         let failed = |source| PkiError::Crl { path: out.to_owned(), source };
         let path = self.journal().ok_or(PkiError::NoJournal)?;
+        self.replaced_list(out)?;
         // A list of a new journal would name no certificate, and take every revocation back.
         if !path.exists() && out.exists() {
             return Err(JournalError::Lost { journal: path.to_owned(), list: out.to_owned() }.into());
@@ -155,6 +155,11 @@ impl Authority {
         };
         let entries = entries(journal.content(), at(clock));
         let count = entries.len();
+        // Read again: other writers have waited for the journal as well.
+        if let Some(replaced) = self.replaced_list(out)? {
+            let named = entries.iter().map(|one| Serial::of_bytes(&one.serial_number.to_bytes())).collect();
+            replaced.check(list.number, &named, (journal.content(), path), out, at(clock))?;
+        }
         let params = CertificateRevocationListParams {
             this_update: odt(list.this_update),
             next_update: odt(list.next_update),

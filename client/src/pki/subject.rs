@@ -43,6 +43,12 @@ pub enum SubjectProblem {
     /// A URI that is not a principal.
     #[error("its URI name is not a valid principal")]
     Principal,
+    /// A URI with the scheme of local access.
+    #[error(
+        "its URI name has the scheme local, which is that of local access: no agent accepts a certificate with it; choose \
+         another name, such as spiffe://example.org/oncall"
+    )]
+    Local,
     /// A caller with a host name or IP address.
     #[error("it names a caller, and a host name or IP address besides")]
     CallerWithAddress,
@@ -126,6 +132,9 @@ impl Subject {
                 return Err(SubjectProblem::InstanceId);
             }
             let principal = Principal::new(uri).map_err(|_| SubjectProblem::Principal)?;
+            if principal.is_local() {
+                return Err(SubjectProblem::Local);
+            }
             return if addresses.is_empty() {
                 Ok(Subject::Client(principal))
             } else {

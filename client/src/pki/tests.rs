@@ -31,7 +31,7 @@ fn loaded(cert_pem: &str, key_pem: &str) -> Result<Authority, String> {
 #[test]
 fn what_is_no_authority_signs_nothing() {
     let (one, two) = (Authority::create("one").unwrap(), Authority::create("two").unwrap());
-    assert!(loaded(one.cert_pem(), two.key_pem()).unwrap_err().contains("not the key of ca.pem"));
+    assert!(loaded(one.cert_pem(), two.key_pem()).unwrap_err().contains("not its key"));
     let leaf = one.issue_instance(&InstanceId::new("i-1").unwrap(), Validity::days(1)).unwrap();
     assert!(loaded(&leaf.cert_pem, &leaf.key_pem).unwrap_err().contains("CA:TRUE"));
     let now = OffsetDateTime::now_utc();
@@ -148,6 +148,7 @@ fn a_request_for_anything_else_is_refused() {
     assert_eq!(problem(&[uri("bolt://instance/../x")]), SubjectProblem::InstanceId);
     assert_eq!(problem(&[uri("bolt://Instance/i-1")]), SubjectProblem::InstanceId);
     assert_eq!(problem(&[uri("spiffe://a/*")]), SubjectProblem::Principal);
+    assert_eq!(problem(&[uri("local://root")]), SubjectProblem::Local);
     assert_eq!(problem(&[uri("spiffe://a/b"), dns("web.example.org")]), SubjectProblem::CallerWithAddress);
     assert_eq!(problem(&[uri("bolt://instance/i-1"), dns("*.example.org")]), SubjectProblem::HostName);
     let mail = SanType::Rfc822Name("a@example.org".try_into().unwrap());
@@ -277,3 +278,4 @@ fn a_new_key_and_its_certificate_change_together_or_not_at_all() {
 }
 
 mod journal;
+mod outputs;

@@ -154,6 +154,36 @@ fn files_are_missing_or_wrong() {
     insta::assert_snapshot!(session(home.path(), &lines));
 }
 
+#[test]
+fn what_a_file_holds_is_not_replaced_by_something_else() {
+    let home = home(true);
+    let lines = [
+        "bolt pki crl --ca ca --out ca/ca.key",
+        "bolt pki crl --ca ca --out ca/ca.pem",
+        "bolt pki crl --ca ca --out ca/ca.journal",
+        "bolt pki crl --ca ca --out me/oncall.key",
+        "bolt pki crl --ca ca --out hosts.toml",
+        "bolt pki renew me/oncall.pem --ca ca --new-key ca/ca.key",
+        "bolt pki renew me/oncall.pem --ca ca --new-key hosts.toml",
+        "bolt pki renew me/oncall.pem --ca ca --out ca/ca.crl",
+        "bolt pki renew me/oncall.pem --ca ca --out hosts.toml",
+        "bolt pki csr client spiffe://example.org/ann --out ann",
+        "bolt pki sign ann/ann.csr --ca ca --name spiffe://example.org/ann --out ca/ca.crl",
+        "bolt pki sign ann/ann.csr --ca ca --name spiffe://example.org/ann --out ca/ca.key",
+        "bolt pki issue --ca me/oncall.pem client spiffe://example.org/ann --out ann",
+        "bolt pki issue --ca ca client local://root --out ann",
+        "bolt pki csr client local://root --out ann",
+        "bolt pack new tools",
+        "bolt pack build tools -o ca/ca.key",
+    ];
+    let key = fs::read(home.path().join("ca/ca.key")).unwrap();
+    // The finger print of a new key is another one each time.
+    let text = session(home.path(), &lines);
+    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("SHA-256 of the public key")).collect();
+    insta::assert_snapshot!(kept.join("\n"));
+    assert_eq!(fs::read(home.path().join("ca/ca.key")).unwrap(), key);
+}
+
 /// Nothing listens at the addresses of the inventory.
 #[test]
 fn no_instance_answers() {

@@ -47,7 +47,7 @@ pub(super) fn parse(
     let mut read = Vec::with_capacity(lists.len());
     for der in lists {
         let unusable = |problem: String| TlsError::Crl(path.to_owned(), problem);
-        let list = OwnedCertRevocationList::from_der(&der).map_err(|e| unusable(e.to_string()))?;
+        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| unusable(describe(&error)))?;
         let info = CrlInfo::parse(&der).ok_or_else(|| unusable("it does not say when it expires".to_owned()))?;
         let crl = Crl { info, list: Arc::new(list.into()) };
         if crl.signer(anchors, provider) == Signer::Unverified {
@@ -59,6 +59,18 @@ pub(super) fn parse(
         read.push(crl);
     }
     Ok(read)
+}
+
+/// Describes why a list cannot be read, and what to do.
+fn describe(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::TrailingData(_) => {
+            "bytes follow the list: a file has one list in DER and nothing else, or any number in PEM; fetch the list again, and \
+             convert each with `openssl crl -inform DER` to join several"
+                .to_owned()
+        }
+        other => format!("it is damaged, or of a kind that is not supported ({other}); fetch the list again"),
+    }
 }
 
 /// Signer of a list among some authorities.
@@ -129,4 +141,40 @@ pub(super) fn find_older(new: &[Crl], current: &[Crl]) -> Option<String> {
             format!("its number is {highest}, and the one in effect has the higher number {known}: it is older")
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa, KeyIdMethod, KeyPair,
+        KeyUsagePurpose,
+    };
+
+    use super::*;
+
+    #[test]
+    fn bytes_behind_a_list_in_der_are_told_with_what_to_do() {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2026, 1, 1),
+            next_update: rcgen::date_time_ymd(2036, 1, 1),
+            crl_number: rcgen::SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let mut der = list.signed_by(&issuer).unwrap().der().to_vec();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let read = |der: &[u8]| parse(Path::new("/x.crl"), der, &[], &provider);
+        assert_eq!(read(&der).unwrap().len(), 1);
+        der.push(b'\n');
+        let error = read(&der).unwrap_err().to_string();
+        assert!(error.contains("bytes follow the list") && error.contains("openssl crl -inform DER"), "{error}");
+        der.truncate(der.len() / 2);
+        let error = read(&der).unwrap_err().to_string();
+        assert!(error.contains("fetch the list again"), "{error}");
+    }
 }

@@ -30,7 +30,7 @@ pub(in crate::cli) struct RenewCommand {
     certificate: PathBuf,
     #[command(flatten)]
     authority: AuthorityArgs,
-    /// Make a new key, too, in place of the one in this file.
+    /// Make a new key, too, in place of the certificate's own one in this file, or in a new file.
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     new_key: Option<PathBuf>,
     /// Write the new certificate to this new file instead of replacing the old one.
@@ -45,6 +45,7 @@ pub(in crate::cli) struct RenewCommand {
 pub(super) fn run(command: &RenewCommand, json: bool) -> Result<Exit, Failure> {
     let authority = command.authority.load()?;
     let key = command.new_key.as_deref();
+    authority.check_renewal(&command.certificate, key, command.out.as_deref()).map_err(|e| failure(&e))?;
     let renewal = authority.renew(&command.certificate, command.days.map(Validity::days), key.is_some());
     let renewal = renewal.map_err(|e| failure(&e))?;
     let written: &Path = match &command.out {

@@ -108,7 +108,7 @@ pub(super) fn sign(command: &SignCommand, json: bool) -> Result<Exit, Failure> {
     let authority = command.authority.load()?;
     let request = Request::read(&command.request).map_err(|e| failure(&e))?;
     let out = command.out.clone().unwrap_or_else(|| command.request.with_extension("pem"));
-    files::refuse_existing(&[&out]).map_err(|e| failure(&e.into()))?;
+    authority.check_new_file(&out).map_err(|e| failure(&e))?;
     match &command.name {
         Some(name) => check(&request.subject, name, &command.address)?,
         None => ask(&request)?,
