@@ -52,8 +52,6 @@ use writer::{Command, Writer};
 const QUEUE: usize = 1024;
 /// Verb of the entries of accepted executions.
 pub(crate) const RUN: &str = "run";
-/// Verb of entries about the files of the log itself.
-const RECOVER: &str = "recover";
 /// Health code while changes cannot be recorded.
 const UNAVAILABLE: &str = "audit_unavailable";
 

@@ -33,7 +33,8 @@ pub(super) fn find_missing(
     let from = all.partition_point(|(first, _)| *first <= after.saturating_add(1)).saturating_sub(1);
     for (_, path) in &all[from..] {
         let mut lines = read(path)?;
-        while let Some(Piece::Line(text)) = lines.next_piece()? {
+        while let Some(piece) = lines.next_piece()? {
+            let Piece::Line(text) = piece else { continue };
             if marked.is_empty() {
                 return Ok(marked);
             }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use packs_schema::agent::audit::{Chain, Entry, Head, Outcome};
+use packs_schema::agent::audit::{Chain, Entry, Head, Outcome, RECOVER};
 use packs_schema::base::name::ExecutionId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -339,7 +339,7 @@ impl Writer {
             }
         };
         tracing::warn!(%chain, "audit log: {}", found.1);
-        let entry = Entry::new(clock::now_ms(), super::RECOVER, found.0).with_detail(&found.1);
+        let entry = Entry::new(clock::now_ms(), RECOVER, found.0).with_detail(&found.1);
         let head = file.append(&entry)?;
         file.sync()?;
         self.publish(chain, &entry, Some(head));

@@ -13,7 +13,8 @@ fn write(dir: &Path, chain: Chain, files: &[u64]) -> Vec<Head> {
         let first = heads.len() as u64;
         for _ in 0..*entries {
             let head = heads.last().unwrap();
-            let entry = Entry::new(1_000 * head.sequence, "run", Outcome::Accepted).by("spiffe://x/ann");
+            let outcome = if chain == Chain::Refusals { Outcome::Refused } else { Outcome::Accepted };
+            let entry = Entry::new(1_000 * head.sequence, "run", outcome).by("spiffe://x/ann");
             let (line, next) = seal(head, &entry);
             text.push_str(&line);
             heads.push(next);
@@ -120,6 +121,60 @@ fn a_torn_last_line_is_no_tampering_and_only_there() {
 }
 
 #[test]
+fn a_file_without_an_entry_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |first| dir.path().join(Chain::Changes.file_name(first));
+    let no_entry = |first: u64| (Chain::Changes.file_name(first), 1, first, Problem::NoEntry);
+    write(dir.path(), Chain::Changes, &[3, 4]);
+    fs::write(file(1), "").unwrap();
+    assert_eq!(broken(dir.path(), &[]), no_entry(1), "others follow it");
+    // The newest one is made, and then written.
+    let heads = write(dir.path(), Chain::Changes, &[3]);
+    fs::write(file(4), "").unwrap();
+    let made = report(dir.path(), &[heads[3]]);
+    assert_eq!((made.broken, made.head, made.incomplete.map(|i| i.bytes)), (None, Some(heads[3]), Some(0)));
+    fs::rename(file(4), file(6)).unwrap();
+    assert_eq!(broken(dir.path(), &[]), no_entry(6), "the entries 4 and 5 are missing");
+    fs::remove_file(file(6)).unwrap();
+    for rest in ["", "{\"seq\":1"] {
+        fs::write(file(1), rest).unwrap();
+        assert_eq!(broken(dir.path(), &[]), no_entry(1), "a chain without an entry: {rest:?}");
+    }
+    fs::remove_file(file(1)).unwrap();
+    let refusals = |first| dir.path().join(Chain::Refusals.file_name(first));
+    fs::write(refusals(1), "").unwrap();
+    let begun = report(dir.path(), &[]);
+    assert_eq!((begun.broken, begun.incomplete.map(|i| i.bytes)), (None, Some(0)), "a full disk leaves it");
+    assert_eq!(broken(dir.path(), &[heads[3]]).3, Problem::Truncated(heads[3]));
+    fs::rename(refusals(1), refusals(5)).unwrap();
+    assert_eq!(broken(dir.path(), &[]), (Chain::Refusals.file_name(5), 1, 5, Problem::NoEntry));
+    let missing = verify(&ChainFiles { chain: Some(Chain::Changes), files: vec![] }, &[]).unwrap();
+    assert_eq!(missing.broken.unwrap().problem, Problem::NoFile);
+    let never = verify(&ChainFiles { chain: Some(Chain::Refusals), files: vec![] }, &[]).unwrap();
+    assert_eq!(never.broken, None, "nothing may have been refused");
+}
+
+#[test]
+fn files_of_the_two_chains_that_exchanged_names_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    for chain in Chain::ALL {
+        write(dir.path(), chain, &[3]);
+    }
+    let problems = || -> Vec<Option<Problem>> {
+        let chains = find(dir.path()).unwrap();
+        chains.iter().map(|files| verify(files, &[]).unwrap().broken.map(|broken| broken.problem)).collect()
+    };
+    assert_eq!(problems(), [None, None]);
+    let [changes, refusals] = Chain::ALL.map(|chain| dir.path().join(chain.file_name(1)));
+    let other = dir.path().join("other");
+    fs::rename(&changes, &other).unwrap();
+    fs::rename(&refusals, &changes).unwrap();
+    fs::rename(&other, &refusals).unwrap();
+    let exchanged = Chain::ALL.map(|chain| Some(Problem::Fault(Fault::OtherChain(chain))));
+    assert_eq!(problems(), exchanged);
+}
+
+#[test]
 fn files_that_root_must_not_follow_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
@@ -140,6 +195,8 @@ fn entries_of_both_chains_are_listed_by_time() {
     write(dir.path(), Chain::Changes, &[1, 2]);
     write(dir.path(), Chain::Refusals, &[2]);
     edit(&dir.path().join(Chain::Refusals.file_name(1)), |lines| format!("{}\nnot an entry\n{}\n", lines[0], lines[1]));
+    let long = "x".repeat(100_000);
+    edit(&dir.path().join(Chain::Changes.file_name(2)), |lines| format!("{}\n{long}\n{}\n", lines[0], lines[1]));
     let mut entries = Entries::new(find(dir.path()).unwrap());
     let (mut times, mut unreadable) = (Vec::new(), 0);
     while let Some(listed) = entries.next_entry().unwrap() {
@@ -152,5 +209,9 @@ fn entries_of_both_chains_are_listed_by_time() {
         }
     }
     let (c, r) = (Chain::Changes, Chain::Refusals);
-    assert_eq!((times, unreadable), (vec![(0, c), (0, r), (1_000, c), (1_000, r), (2_000, c)], 1));
+    assert_eq!(
+        (times, unreadable),
+        (vec![(0, c), (0, r), (1_000, c), (1_000, r), (2_000, c)], 2),
+        "also behind a long line"
+    );
 }

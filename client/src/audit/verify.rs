@@ -11,9 +11,9 @@ use super::{AuditError, ChainFiles, open};
 /// First broken entry of a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// File.
+    /// File; empty if the chain has none.
     pub file: PathBuf,
-    /// Line, from 1.
+    /// Line, from 1; 0 without a file.
     pub line: u64,
     /// Sequence number that the line has, or should have.
     pub sequence: u64,
@@ -32,6 +32,10 @@ pub enum Problem {
     Truncated(Head),
     /// The entry that was kept is older than the first one that is there.
     Gone(Head),
+    /// The chain of changes has no file, beside a chain of refusals.
+    NoFile,
+    /// A file has no entry.
+    NoEntry,
 }
 
 impl Problem {
@@ -42,6 +46,8 @@ impl Problem {
             Problem::OtherHead(_) => "other_head",
             Problem::Truncated(_) => "truncated",
             Problem::Gone(_) => "gone",
+            Problem::NoFile => "no_file",
+            Problem::NoEntry => "no_entry",
         }
     }
 }
@@ -59,6 +65,12 @@ impl fmt::Display for Problem {
             Problem::Gone(kept) => {
                 write!(f, "it is the first one, and the head {kept} is earlier: that entry is not there to be compared")
             }
+            Problem::NoFile => f.write_str(
+                "none of its files is there, and an agent writes one before it refuses a call: they were removed",
+            ),
+            Problem::NoEntry => {
+                f.write_str("the file has no entry: all were removed, or the first one was never written (a power cut)")
+            }
         }
     }
 }
@@ -70,7 +82,7 @@ pub struct Incomplete {
     pub file: PathBuf,
     /// Line, from 1.
     pub line: u64,
-    /// Number of its bytes.
+    /// Number of its bytes; 0 if the newest file has no line yet.
     pub bytes: usize,
 }
 
@@ -104,7 +116,7 @@ pub fn verify(chain: &ChainFiles, kept: &[Head]) -> Result<Report, AuditError> {
         broken: None,
         incomplete: None,
     };
-    let mut verifier = Verifier::default();
+    let mut verifier = Verifier::of(chain.chain);
     let mut last = (PathBuf::new(), 0);
     for (index, (named, path)) in chain.files.iter().enumerate() {
         let mut lines = open(path)?;
@@ -135,13 +147,26 @@ pub fn verify(chain: &ChainFiles, kept: &[Head]) -> Result<Report, AuditError> {
                 break;
             }
         }
+        if report.broken.is_none() && line == 0 {
+            last = (path.clone(), 1);
+            let first = (chain.chain == Some(Chain::Refusals)).then_some(1);
+            let next = verifier.head().map(|head| head.sequence + 1).or(first);
+            // The newest one is what a crash or a full disk leaves, right after it was made. The first one of changes is not:
+            // an agent that cannot write its own start accepts nothing.
+            if index + 1 == chain.files.len() && next.is_some() && *named == next {
+                report.incomplete = Some(Incomplete { file: path.clone(), line: 1, bytes: 0 });
+            } else {
+                let sequence = named.or(next).unwrap_or(1);
+                report.broken = Some(Broken { file: path.clone(), line: 1, sequence, problem: Problem::NoEntry });
+            }
+        }
         if report.broken.is_some() {
             break;
         }
     }
     (report.start, report.head) = (verifier.start(), verifier.head());
     if report.broken.is_none() {
-        report.broken = check_ends(&report, kept, chain, last);
+        report.broken = check_ends(&report, kept, chain, &last).or_else(|| check_begun(&report, chain, last));
     }
     Ok(report)
 }
@@ -155,10 +180,24 @@ fn check(verifier: &mut Verifier, named: Option<u64>, text: &[u8]) -> Result<Hea
     checked.map_err(|fault| (serde_json::from_slice::<Record>(text).ok().map(|record| record.sequence), fault))
 }
 
+/// Finds a chain without any entry: a chain begins with its first file.
+fn check_begun(report: &Report, chain: &ChainFiles, (file, line): (PathBuf, u64)) -> Option<Broken> {
+    match (report.entries, chain.files.first(), chain.chain) {
+        // The first refusal may not have been written.
+        (0, Some((Some(1), _)), Some(Chain::Refusals)) if report.incomplete.is_some() => None,
+        (0, Some((named, _)), _) => {
+            Some(Broken { file, line, sequence: named.unwrap_or(1), problem: Problem::NoEntry })
+        }
+        // Refusals may never have happened.
+        (0, None, Some(Chain::Changes)) => Some(Broken { file, line, sequence: 0, problem: Problem::NoFile }),
+        _ => None,
+    }
+}
+
 /// Finds a head that was kept and is outside of the chain.
-fn check_ends(report: &Report, kept: &[Head], chain: &ChainFiles, last: (PathBuf, u64)) -> Option<Broken> {
+fn check_ends(report: &Report, kept: &[Head], chain: &ChainFiles, last: &(PathBuf, u64)) -> Option<Broken> {
     let newest = report.head.unwrap_or(Head::EMPTY);
-    let (file, line) = last;
+    let (file, line) = last.clone();
     if let Some(later) = kept.iter().find(|kept| kept.sequence > newest.sequence) {
         return Some(Broken { file, line, sequence: newest.sequence, problem: Problem::Truncated(*later) });
     }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! There are two chains, each with files and a budget of its own, so that refusals, which any caller can cause, never rotate the
-//! record of changes away. The files of a chain are called `<chain>-<sequence number of the first entry>.jsonl`.
+//! record of changes away. The files of a chain are called `<chain>-<sequence number of the first entry>.jsonl`. An entry tells its
+//! chain: refusals have the outcome `refused`, and changes have another one.
 //!
 //! - [`Entry`]: content of a line.
 //! - [`Head`], [`seal`]: end of a chain, and the line that continues it.
@@ -21,5 +22,5 @@ mod tests;
 mod verifier;
 
 pub use chain::{Chain, ChainHash, Head, HeadError, MAX_LINE, MAX_SEQUENCE, Record, seal};
-pub use entry::{Entry, Outcome, ParameterSummary, text};
+pub use entry::{Entry, Outcome, ParameterSummary, RECOVER, text};
 pub use verifier::{Fault, Start, Verifier};

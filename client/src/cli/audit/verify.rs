@@ -16,13 +16,17 @@ use crate::show::{self, counted};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each entry holds the hash of the one before: a change, a removal or an added entry breaks the chain.
-Entries that were removed from the end, and a chain that was written again, are found only with a
-head that was kept elsewhere: keep what this command prints, or take sequence number and hash from
-the journal (journalctl -t bolt-audit _UID=$(id -u bolt)).
+Broken as well are an entry of refusals in the chain of changes, or the other way round, an older
+file without an entry, and a chain of changes without an entry or a file.
 
-A last line without an end is what a power cut leaves; the agent removes it at its next start. It
-is reported and is no error. Files that were rotated away are none either: the first file names the
-hash of its predecessor.
+Entries that were removed from the end, a chain of refusals that was removed, and a chain that was
+written again, are found only with a head that was kept elsewhere: keep what this command prints, or
+take sequence number and hash from the journal (journalctl -t bolt-audit _UID=$(id -u bolt)).
+
+A last line without an end is what a power cut leaves, and a newest file without an entry what that
+or a full disk leaves; the agent removes both before it writes there again. Both are reported and
+are no errors: whether entries were removed there, only a head that was kept tells.
+Files that were rotated away are none either: the first file names the hash of its predecessor.
 
 Exit code 0 when the chains are whole, 1 when one is broken, 5 when a file cannot be read.
 
@@ -59,10 +63,10 @@ impl FromStr for KeptHead {
 pub(super) fn run(command: &VerifyCommand, json: bool) -> Result<Exit, Failure> {
     let mut chains = command.log.find()?;
     let is_directory = command.log.path.is_dir();
-    // A chain of which a head was kept, and no file is there, has lost all entries.
-    for kept in command.head.iter().filter(|_| is_directory) {
-        if !chains.iter().any(|files| files.chain == Some(kept.chain)) {
-            chains.push(ChainFiles { chain: Some(kept.chain), files: vec![] });
+    // A chain of which a head was kept, and no file is there, has lost all entries. An agent begins that of changes at its start.
+    for chain in command.head.iter().map(|kept| kept.chain).chain([Chain::Changes]).filter(|_| is_directory) {
+        if !chains.iter().any(|files| files.chain == Some(chain)) {
+            chains.push(ChainFiles { chain: Some(chain), files: vec![] });
         }
     }
     let mut reports = Vec::new();
@@ -89,7 +93,9 @@ fn text(report: &Report) -> String {
     let entries = counted(usize::try_from(report.entries).unwrap_or(usize::MAX), "entry").replace("entrys", "entries");
     let files = counted(report.files, "file");
     let mut lines = vec![match &report.broken {
+        None if report.entries == 0 => format!("{}: nothing to verify, no entry in {files}", name(report)),
         None => format!("{}: whole, {entries} in {files}", name(report)),
+        Some(broken) if report.files == 0 => format!("{}: BROKEN: {}", name(report), broken.problem),
         Some(broken) => format!(
             "{}: BROKEN at entry {}, {} line {}: {}",
             name(report),
@@ -107,7 +113,13 @@ fn text(report: &Report) -> String {
         Some(_) => lines.push("  begins with entry 1".to_owned()),
         None => {}
     }
-    if let Some(incomplete) = &report.incomplete {
+    if let Some(empty) = report.incomplete.as_ref().filter(|incomplete| incomplete.bytes == 0) {
+        lines.push(format!(
+            "  the newest file, {}, has no entry, as after a power cut or on a full disk; if entries were removed from it, only a \
+             head that was kept tells",
+            show::path(&empty.file)
+        ));
+    } else if let Some(incomplete) = &report.incomplete {
         lines.push(format!(
             "  the last line, {} line {}, has no end ({} bytes), as after a power cut: no call was answered before its entry was complete",
             show::path(&incomplete.file),

@@ -10,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 use crate::base::log_line;
 use crate::base::name::{ActionRef, ExecutionId, RunId};
 
+/// Verb of entries about the files of the log itself, which may be in both chains.
+pub const RECOVER: &str = "recover";
 /// Maximum length of a text in an entry, in bytes.
 const MAX_TEXT: usize = 512;
 /// Maximum number of names of parameters in an entry.

@@ -62,6 +62,34 @@ fn a_line_is_json_and_says_what_is_hashed() {
 }
 
 #[test]
+fn an_entry_of_the_other_chain_is_found() {
+    let line = |verb: &str, outcome| seal(&Head::EMPTY, &Entry::new(1, verb, outcome)).0.trim_end().as_bytes().to_vec();
+    let check = |chain, line: &[u8]| Verifier::of(chain).check(line).map(|head| head.sequence);
+    let (changes, refusals) = (Some(Chain::Changes), Some(Chain::Refusals));
+    for (verb, outcome, in_changes, in_refusals) in [
+        ("run", Outcome::Accepted, true, false),
+        ("start", Outcome::Done, true, false),
+        ("load", Outcome::Failed, true, false),
+        ("run", Outcome::Refused, false, true),
+        ("others", Outcome::Refused, false, true),
+        // About the files of either chain.
+        ("recover", Outcome::Done, true, true),
+        ("recover", Outcome::Failed, true, true),
+        // Of a later version.
+        ("run", Outcome::Unknown, true, true),
+    ] {
+        let line = line(verb, outcome);
+        for (chain, fits) in [(changes, in_changes), (refusals, in_refusals), (None, true)] {
+            let expected = match chain {
+                Some(chain) if !fits => Err(Fault::OtherChain(chain)),
+                _ => Ok(1),
+            };
+            assert_eq!(check(chain, &line), expected, "{verb} {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn a_file_must_begin_with_the_entry_in_its_name() {
     let (lines, _) = chain(2);
     let mut verifier = Verifier::default();
@@ -126,6 +154,11 @@ fn lines_are_read_in_bounded_memory() {
     assert_eq!(pieces(b"ab\n\nc"), ["line 2", "line 0", "incomplete 1"]);
     assert_eq!(pieces(&vec![b'x'; MAX_LINE - 1]), [format!("incomplete {}", MAX_LINE - 1)]);
     assert_eq!(pieces(&vec![b'x'; MAX_LINE * 3]), ["too long"]);
+    let long = |length| [&vec![b'x'; length][..], b"\nab\nc"].concat();
+    for length in [MAX_LINE, MAX_LINE + 1, MAX_LINE * 3 - 1, MAX_LINE * 3] {
+        assert_eq!(pieces(&long(length)), ["too long", "line 2", "incomplete 1"], "what follows it is read: {length}");
+    }
+    assert_eq!(pieces(&long(MAX_LINE - 1)), [format!("line {}", MAX_LINE - 1).as_str(), "line 2", "incomplete 1"]);
 }
 
 /// Change of a chain by someone who can edit its files.

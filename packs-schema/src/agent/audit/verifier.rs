@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use super::chain::{ChainHash, Head, MAX_SEQUENCE, split};
+use super::chain::{Chain, ChainHash, Head, MAX_SEQUENCE, split};
+use super::entry::{Outcome, RECOVER};
 
 /// Fault of a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum Fault {
         /// Number of the line.
         found: u64,
     },
+    /// The entry is of the other chain: changes are never refused, and refusals always are.
+    #[error("it does not belong to the chain of {0}: files or entries of the two chains were exchanged")]
+    OtherChain(Chain),
     /// The line names another predecessor.
     #[error("it does not follow the entry before: the hash that it names is another one")]
     OtherPredecessor,
@@ -43,6 +47,7 @@ impl Fault {
             Fault::NotAnEntry => "not_an_entry",
             Fault::Altered => "altered",
             Fault::OutOfSequence { .. } => "out_of_sequence",
+            Fault::OtherChain(_) => "other_chain",
             Fault::OtherPredecessor => "other_predecessor",
             Fault::OtherName { .. } => "other_name",
         }
@@ -61,18 +66,42 @@ pub struct Start {
 /// Checks lines of one chain in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Verifier {
+    /// Chain whose entries they are; `None` if that is not known.
+    chain: Option<Chain>,
     start: Option<Start>,
     head: Option<Head>,
 }
 
-/// Part of a line that binds it to the one before.
+/// Part of a line that binds it to the one before, and to its chain.
 #[derive(Deserialize)]
 struct Link {
     seq: u64,
     prev: ChainHash,
+    #[serde(default)]
+    verb: String,
+    #[serde(default)]
+    outcome: Outcome,
+}
+
+impl Link {
+    /// True if the entry may be in the chain; one with an outcome of a later version may be in both.
+    fn may_be_in(&self, chain: Chain) -> bool {
+        match (self.outcome, chain) {
+            (Outcome::Unknown, _) => true,
+            (Outcome::Refused, Chain::Changes) => false,
+            (Outcome::Refused, Chain::Refusals) | (_, Chain::Changes) => true,
+            // The only entries of the agent itself there: what it found about the files.
+            (_, Chain::Refusals) => self.verb == RECOVER,
+        }
+    }
 }
 
 impl Verifier {
+    /// Makes a verifier of entries of `chain`; `None` for those of a file whose name does not tell.
+    pub fn of(chain: Option<Chain>) -> Verifier {
+        Verifier { chain, ..Verifier::default() }
+    }
+
     /// Checks the next line, given without its line feed, and returns the head after it. After a fault the verifier is unchanged.
     pub fn check(&mut self, line: &[u8]) -> Result<Head, Fault> {
         let (hashed, hash) = split(line).ok_or(Fault::NotAnEntry)?;
@@ -82,6 +111,9 @@ impl Verifier {
         }
         if link.seq > MAX_SEQUENCE {
             return Err(Fault::NotAnEntry);
+        }
+        if let Some(chain) = self.chain.filter(|chain| !link.may_be_in(*chain)) {
+            return Err(Fault::OtherChain(chain));
         }
         let before = self.head.or_else(|| (link.seq == 1).then_some(Head::EMPTY));
         if let Some(before) = before {
