@@ -297,6 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn an_expression_that_cannot_be_read_is_quoted_on_one_line() {
+        let error = |condition: &str| {
+            let text = format!("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nwhere = {condition}\n");
+            Grants::parse(&text).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error("\"\"\"app == 'a' ||\n\tzone\"\"\""),
+            "line 4, column 9: grant[0].where: cannot read the expression \"app == 'a' ||  zone\" at character 20: expected \
+             ==, !=, =~ or in"
+        );
+        for condition in ["'app =='", "'app =~ \"(\"'", "'''app =~ \"a\n(\"'''"] {
+            let error = error(condition);
+            assert!(!error.contains(char::is_control) && !error.contains(char::REPLACEMENT_CHARACTER), "{error}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_errors() {
         for wrong in [
             "[[grant]]\nprincipal = \"*\"\nverbs = []\n",
@@ -305,6 +322,8 @@ mod tests {
             "[[grant]]\nprincipal = \"a://*b\"\nverbs = [\"run\"]\n",
             "[[grant]]\nprincipal = \"a://b*\"\nverbs = [\"run\"]\n",
             "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"linux\"]\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"*\"]\nclasses = []\n",
+            "[[grant]]\nprincipal = \"a://b\"\nverbs = [\"run\"]\nactions = [\"*\"]\ntimes = []\n",
             "[[grants]]\n",
         ] {
             assert!(Grants::parse(wrong).is_err(), "{wrong}");

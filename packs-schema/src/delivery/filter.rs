@@ -69,9 +69,12 @@ impl Filter {
 }
 
 impl TryFrom<String> for Filter {
-    type Error = FilterError;
-    fn try_from(text: String) -> Result<Filter, FilterError> {
-        Filter::new(&text)
+    type Error = String;
+    /// Parses a value of a document. The error is of one line, as those of documents are.
+    fn try_from(text: String) -> Result<Filter, String> {
+        Filter::new(&text).map_err(|FilterError { text, at, problem }| {
+            format!("cannot read the expression {text:?} at character {at}: {problem}")
+        })
     }
 }
 
@@ -109,7 +112,9 @@ struct Parser<'a> {
 impl Parser<'_> {
     fn fail(&self, problem: impl Into<String>) -> FilterError {
         let before = self.text.get(..self.at).unwrap_or(self.text);
-        let text = crate::base::strict::shorten(self.text, 200);
+        // A line break, as in a document, would move the marker.
+        let line: String = self.text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+        let text = crate::base::strict::shorten(&line, 200);
         FilterError { text, at: before.chars().count() + 1, problem: problem.into() }
     }
 

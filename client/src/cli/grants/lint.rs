@@ -17,12 +17,15 @@ use crate::{errln, outln};
 Findings:
   shadowed          another grant gives everything that this one gives
   unused_principal  no authority in --agent-config may vouch for the principal
+  local_principal   a principal with the scheme local, which no certificate has
+  unused_limit      a limit of principals to whom nothing is granted
   unused_action     no pack given by --pack has such an action; give all packs
   no_actions        a verb that needs actions is given on none
   no_verbs          the grant gives no verb
   partial_metrics   the verb metrics on some actions only, so that a scraper misses the others
   too_wide          run, push or approve of changes, for every principal of a domain, or on
-                    every action for a prefix of principals
+                    every action for a prefix of principals; kill or read of every action,
+                    or sync, for every principal of a domain
 
 Exit code 0 without findings, 1 with findings, 2 when a file has errors.
 

@@ -65,6 +65,11 @@ impl TryFrom<WrittenGrant> for Grant {
                 "times has no window, so that the grant is never in effect: name one, or leave times out".to_owned()
             );
         }
+        if classes.as_ref().is_some_and(Vec::is_empty) {
+            return Err(
+                "classes names no class, so that the grant gives nothing: name one, or leave classes out".to_owned()
+            );
+        }
         let times = times.unwrap_or_default();
         let is_in_effect = condition.is_none() && times.is_empty();
         Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, is_in_effect, line: None })

@@ -10,7 +10,7 @@ use crate::pack::action::Rate;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "WrittenLimit")]
 pub struct Limit {
-    principal: PrincipalPattern,
+    pub(super) principal: PrincipalPattern,
     /// Maximum number of starts within a period: a full bucket, which fills again evenly.
     pub starts: Option<Rate>,
     /// Maximum number of executions that have not ended, waiting ones included.

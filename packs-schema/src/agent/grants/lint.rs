@@ -29,7 +29,9 @@ impl Grants {
                 let message = format!("{} gives all that it gives: remove it", self.place(other));
                 found.push(Finding::warning("shadowed", &at, message));
             }
+            found.extend(local(&grant.principal, &at));
             if let Some(principals) = &around.principals
+                && !grant.principal.is_local()
                 && !principals.iter().any(|principal| principal.overlaps(&grant.principal))
             {
                 let message = format!(
@@ -59,10 +61,32 @@ impl Grants {
             if grant.verbs.is_empty() {
                 found.push(Finding::warning("no_verbs", &at, "it gives no verb: remove it"));
             }
-            found.extend(grant.too_wide().map(|message| Finding::warning("too_wide", &at, message)));
+            let too_wide = grant.too_wide().filter(|_| !grant.principal.is_local());
+            found.extend(too_wide.map(|message| Finding::warning("too_wide", &at, message)));
+        }
+        for (index, limit) in self.limits.iter().enumerate() {
+            let (at, principal) = (format!("limit {} of grants.toml", index + 1), &limit.principal);
+            if principal.is_local() {
+                found.extend(local(principal, &at));
+            } else if !self.grants.iter().any(|grant| grant.principal.overlaps(principal)) {
+                let message =
+                    format!("no grant is for {principal}: it limits no caller; compare the spelling with the grants");
+                found.push(Finding::warning("unused_limit", &at, message));
+            }
         }
         found
     }
+}
+
+/// Returns the finding about a principal with the scheme of local access.
+fn local(principal: &PrincipalPattern, at: &str) -> Option<Finding> {
+    let message = || {
+        format!(
+            "no certificate may have the name {principal}: it never matches; root of the instance reads and kills without a \
+             grant (`bolt local`), and nothing gives it more"
+        )
+    };
+    principal.is_local().then(|| Finding::warning("local_principal", at, message()))
 }
 
 impl Grant {
@@ -97,8 +121,17 @@ impl Grant {
         let has_changes = self.classes.as_ref().is_none_or(|classes| classes.iter().any(changes));
         let is_limited = self.condition.is_some() || !self.times.is_empty() || !self.parameters.is_empty();
         let is_of_domain = self.principal.is_whole_authority();
-        let verb = [Verb::Push, Verb::Approve, Verb::Run].into_iter().find(|verb| self.verbs.contains(verb))?;
+        let first_of = |verbs: &[Verb]| verbs.iter().find(|verb| self.verbs.contains(verb)).copied();
         let is_everything = self.names_every_action();
+        let Some(verb) = first_of(&[Verb::Push, Verb::Approve, Verb::Run]) else {
+            // A poll of the repository is of no action.
+            let verb = first_of(&[Verb::Kill]).filter(|_| is_everything).or(first_of(&[Verb::Sync]));
+            let verb = verb.or(first_of(&[Verb::Read]).filter(|_| is_everything))?;
+            let what = if verb == Verb::Sync { "" } else { " of every action" };
+            return (is_of_domain && has_changes && !is_limited).then(|| {
+                format!("it gives {verb}{what} to every principal of {}: name a path, or constraints", self.principal)
+            });
+        };
         if is_of_domain && has_changes {
             return Some(format!(
                 "it gives {verb} of remediation to every principal of {}: name a path, or classes = [\"diagnostic\"]",
@@ -174,6 +207,56 @@ mod tests {
         ] {
             let codes = lint(&grant("spiffe://x/prometheus", verbs, actions, more), &Surroundings::default());
             assert_eq!(codes.iter().any(|(code, _)| code == "partial_metrics"), found, "{verbs} {actions} {more}");
+        }
+    }
+
+    #[test]
+    fn kill_sync_and_read_for_everyone_are_too_wide() {
+        for (principal, verbs, actions, more, wide) in [
+            ("spiffe://x/*", "\"kill\"", "\"*\"", "", true),
+            ("spiffe://*", "\"read\"", "\"*\"", "", true),
+            ("spiffe://x/*", "\"read\"", "\"*.*\"", "", true),
+            ("spiffe://x/*", "\"sync\"", "", "", true),
+            ("spiffe://x/*", "\"kill\", \"read\"", "\"linux.*\"", "", false),
+            ("spiffe://x/*", "\"read\"", "\"*\"", "classes = [\"diagnostic\"]", false),
+            ("spiffe://x/*", "\"read\"", "\"*\"", "where = 'app == \"a\"'", false),
+            ("spiffe://x/oncall/*", "\"read\", \"kill\", \"sync\"", "\"*\"", "", false),
+            ("spiffe://x/*", "\"metrics\"", "\"*\"", "", false),
+        ] {
+            let found = lint(&grant(principal, verbs, actions, more), &Surroundings::default());
+            assert_eq!(found.iter().any(|(code, _)| code == "too_wide"), wide, "{principal} {verbs} {actions} {more}");
+        }
+    }
+
+    #[test]
+    fn names_of_local_access_are_found() {
+        for principal in ["local://root", "local://*", "lOCAL://x"] {
+            let limit = format!("[[limit]]\nprincipal = \"{principal}\"\nexecutions = 1\n");
+            let text = grant(principal, "\"run\"", "\"linux.disk\"", "") + &limit;
+            let around = Surroundings { principals: Some(vec![]), actions: None };
+            let found: Vec<(String, String)> = lint(&text, &around);
+            let codes: Vec<&str> = found.iter().map(|(code, _)| code.as_str()).collect();
+            assert_eq!(
+                (codes, found[1].1.as_str()),
+                (vec!["local_principal"; 2], "limit 1 of grants.toml"),
+                "{principal}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_without_a_grant_is_found() {
+        let limit = |principal: &str| format!("[[limit]]\nprincipal = \"{principal}\"\nexecutions = 1\n");
+        let granted = grant("spiffe://x/team/*", "\"run\"", "\"linux.disk\"", "");
+        for (principal, unused) in [
+            ("spiffe://x/team/ann", false),
+            ("spiffe://x/*", false),
+            ("spiffe://x/team/*", false),
+            ("spiffe://x/teams/ann", true),
+            ("spiffe://y/*", true),
+        ] {
+            let found = lint(&(granted.clone() + &limit(principal)), &Surroundings::default());
+            assert_eq!(found.iter().any(|(code, _)| code == "unused_limit"), unused, "{principal}");
         }
     }
 

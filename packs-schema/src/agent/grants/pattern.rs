@@ -74,6 +74,11 @@ impl PrincipalPattern {
         self.covers_pattern(other) || other.covers_pattern(self)
     }
 
+    /// True for names with the scheme of local access, which no certificate has.
+    pub(super) fn is_local(&self) -> bool {
+        self.text.split_once(':').is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("local"))
+    }
+
     /// True for a pattern of everything that one authority of URIs names: `spiffe://example/*`.
     pub(super) fn is_whole_authority(&self) -> bool {
         let path = self.text.split_once("://").map_or("", |(_, rest)| rest);

@@ -166,7 +166,9 @@ impl<'de> MapAccess<'de> for Entries<'_> {
 
 impl de::Error for DocumentError {
     fn custom<T: fmt::Display>(said: T) -> DocumentError {
-        DocumentError::quoting(None, shorten(&said.to_string(), 500), "has a value that does not fit")
+        // Errors of patterns have several lines.
+        let said = said.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        DocumentError::quoting(None, shorten(&said, 500), "has a value that does not fit")
     }
 
     fn invalid_type(given: Unexpected<'_>, wanted: &dyn Expected) -> DocumentError {
