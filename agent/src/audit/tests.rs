@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 
 use packs_schema::agent::audit::lines::Piece;
-use packs_schema::agent::audit::{Head, Outcome, Record, Verifier};
+use packs_schema::agent::audit::{Head, Outcome, RECOVER, Record, Verifier};
 use packs_schema::base::quantity::Bytes;
 
 use super::chain_file::{ChainFile, Finding, files, read};
