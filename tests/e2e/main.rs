@@ -26,6 +26,7 @@ mod grants;
 mod growth;
 mod hangs;
 mod history;
+mod imported;
 mod inventory;
 mod kms;
 mod leftovers;

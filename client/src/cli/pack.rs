@@ -302,7 +302,7 @@ fn test_failure(error: &TestError) -> Failure {
         | TestError::SiteConfigFile(_)
         | TestError::Noop(_) => Exit::Usage,
         TestError::Venv(_) => Exit::Failed,
-        TestError::Refused(_) => Exit::Refused,
+        TestError::Refused(_) | TestError::Disabled(_) => Exit::Refused,
         TestError::NoLauncher(_) | TestError::Launcher { .. } | TestError::Io { .. } => Exit::Storage,
     };
     Failure::from_error(exit, error)

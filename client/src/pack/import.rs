@@ -11,6 +11,7 @@
 //! written. A plan is checked by the code that agents use, and actions that it refuses are reported as not runnable, so
 //! that every imported pack builds. Nothing of a source is executed.
 
+mod any_command;
 mod clients;
 mod converted;
 mod documents;

@@ -99,6 +99,9 @@ pub enum TestError {
     /// The virtual environment.
     #[error("{0}")]
     Venv(String),
+    /// The action is disabled.
+    #[error("{0} is disabled, so agents refuse it as well; set enabled: true in its file after a review")]
+    Disabled(String),
     /// The action does not know it.
     #[error("{0} does not understand BOLT_NOOP (bolt.noop is not true), so agents refuse --noop as well")]
     Noop(String),
@@ -151,6 +154,9 @@ pub fn run(options: &TestOptions) -> Result<TestOutcome, TestError> {
         return Err(PackError::Findings { path: options.pack.clone(), findings: report.findings }.into());
     };
     let action = find(&checked, &options.action)?;
+    if !action.enabled {
+        return Err(TestError::Disabled(action.reference().to_string()));
+    }
     let given = parameters(action, &options.parameters)?;
     if options.noop && !action.noop {
         return Err(TestError::Noop(action.reference().to_string()));

@@ -86,7 +86,15 @@ const VERDICTS: [Verdict; 4] = [Verdict::RunsUnchanged, Verdict::MadeSafer, Verd
 fn summary(totals: &Totals) -> String {
     let of = |verdict| format!("{verdict}: {}", totals.of(verdict));
     let verdicts: Vec<String> = VERDICTS.into_iter().map(of).collect();
-    format!("{}; {}", counted(totals.found, "action"), verdicts.join(", "))
+    format!("{}; {}{}", counted(totals.found, "action"), verdicts.join(", "), disabled(totals))
+}
+
+/// Says how many actions are disabled, if any.
+fn disabled(totals: &Totals) -> String {
+    match totals.disabled {
+        0 => String::new(),
+        number => format!("; {number} disabled until a person has reviewed them [any_command]"),
+    }
 }
 
 fn print_all(all: &ImportedAll, json: bool) -> Exit {
@@ -111,7 +119,7 @@ fn print_all(all: &ImportedAll, json: bool) -> Exit {
         print_table(&reports, &totals);
         failures(all).iter().for_each(|line| errln!("{line}"));
         let runnable = totals.found - totals.of(Verdict::CannotRun);
-        errln!("{} of {} can run", runnable, counted(totals.found, "action"));
+        errln!("{} of {} can run{}", runnable, counted(totals.found, "action"), disabled(&totals));
     }
     let written = sources.iter().any(|source| source.outcome.is_ok());
     if written { Exit::Success } else { Exit::Failed }

@@ -4,6 +4,7 @@ use packs_schema::base::name::{PackName, PackVersion, ParamName};
 use sha2::{Digest as _, Sha256};
 
 use super::ImportError;
+use super::report::{Effect, ImportFinding};
 
 /// Returns a name that Bolt takes for the parameter `name` and that differs from `known` ones; `None` if there is none.
 pub(super) fn parameter_name<'a>(name: &str, known: impl Iterator<Item = &'a String> + Clone) -> Option<String> {
@@ -27,6 +28,12 @@ pub(super) fn short(name: &str) -> String {
     let digest = Sha256::digest(name.as_bytes());
     let tail: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{}_{tail}", &name[..LONGEST - 1 - tail.len()])
+}
+
+/// Notes the name of an action that the other file's would have as well.
+pub(super) fn renamed(file: &str, name: &str, other: &str) -> ImportFinding {
+    let message = format!("the action is called {name} in Bolt: an action of {other} would have the same name");
+    ImportFinding::new("renamed", Effect::Note, file, message)
 }
 
 /// Makes a semantic version of up to three leading numbers: `0.4` is `0.4.0`.

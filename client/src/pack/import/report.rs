@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 
 use super::Format;
 
+/// Code of the finding that callers give a command, so that the action is disabled.
+pub(super) const ANY_COMMAND: &str = "any_command";
 /// Maximum length of a finding's message, in characters. Names and patterns of a source may be long.
 const MAX_MESSAGE: usize = 2000;
 
@@ -109,6 +111,11 @@ impl ActionReport {
         }
     }
 
+    /// True if it is in the pack, disabled because callers give a command.
+    pub fn is_disabled(&self) -> bool {
+        self.verdict() != Verdict::CannotRun && self.findings.iter().any(|finding| finding.code == ANY_COMMAND)
+    }
+
     /// Returns the findings that decide the verdict.
     pub fn deciding(&self) -> impl Iterator<Item = &ImportFinding> {
         let gravest = self.findings.iter().map(|finding| finding.effect).max();
@@ -192,6 +199,8 @@ pub struct Totals {
     pub verdicts: BTreeMap<Verdict, usize>,
     /// Actions that cannot run, by the code of the first reason.
     pub cannot_run: BTreeMap<&'static str, usize>,
+    /// Actions that are disabled until a person has reviewed them, since callers give a command.
+    pub disabled: usize,
 }
 
 impl Totals {
@@ -199,6 +208,7 @@ impl Totals {
     pub fn add(&mut self, report: &Report) {
         for action in &report.actions {
             self.found += 1;
+            self.disabled += usize::from(action.is_disabled());
             *self.verdicts.entry(action.verdict()).or_default() += 1;
             if action.verdict() == Verdict::CannotRun
                 && let Some(reason) = action.deciding().next()

@@ -17,14 +17,12 @@ mod powershell;
 mod steps;
 mod xml;
 
-use std::collections::BTreeMap;
-
 use packs_schema::base::name::{ActionName, PackVersion};
 use packs_schema::pack::contents::MAX_YAML;
 use serde_json::{Map, Value};
 
 use super::converted::Converted;
-use super::names::{pack_name, short};
+use super::names::{self, pack_name, short};
 use super::plan::{Plan, PlannedFile};
 use super::report::{Effect, ImportFinding, Report};
 use super::source::{SourceFile, SourceTree, is_licence, large_documents, licence_finding};
@@ -72,8 +70,10 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
         match read(tree, path)? {
             Ok(jobs) => {
                 for job in jobs.iter().filter(|job| job.get("sequence").is_some()) {
-                    let name = action_name(path, job, &plan)?;
-                    job::convert(tree, path, &name, job).add_to(&mut plan, &mut registry);
+                    let (name, twin) = action_name(path, job, &plan)?;
+                    let mut converted = job::convert(tree, path, &name, job);
+                    converted.report.findings.extend(twin.map(|twin| names::renamed(path, &name, &twin)));
+                    converted.add_to(&mut plan, &mut registry);
                 }
             }
             Err(finding) => {
@@ -111,8 +111,9 @@ fn read(tree: &SourceTree, path: &str) -> Result<Result<Vec<Value>, ImportFindin
     })
 }
 
-/// Returns the name of a job's action: of its group and name, where the name alone is taken.
-fn action_name(path: &str, job: &Value, plan: &Plan) -> Result<String, ImportError> {
+/// Returns the name of a job's action: of its group and name, where the name alone is taken, and of the notation or name of its
+/// file, where that is taken as well by an action of another file, which is returned.
+fn action_name(path: &str, job: &Value, plan: &Plan) -> Result<(String, Option<String>), ImportError> {
     let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or_default().trim();
     // Blanks and punctuation of titles become `_`; `$`, braces and paths that lead elsewhere do not, and are refused.
     let word = |text: &str| {
@@ -122,13 +123,23 @@ fn action_name(path: &str, job: &Value, plan: &Plan) -> Result<String, ImportErr
         let parts: Vec<&str> = mapped.split('_').filter(|part| !part.is_empty()).collect();
         parts.join("_")
     };
-    let taken: BTreeMap<&str, ()> = plan.report.actions.iter().map(|action| (action.name.as_str(), ())).collect();
+    let taken = |name: &str| plan.report.actions.iter().find(|action| action.name.eq_ignore_ascii_case(name));
     let mut name = short(&word(text("name")));
-    if taken.contains_key(name.as_str()) {
+    if taken(&name).is_some() {
         name = short(&word(&format!("{} {}", text("group").replace('/', " "), text("name"))));
     }
-    let named = ActionName::new(name);
-    named.map(String::from).map_err(|source| ImportError::Name { file: path.to_owned(), source })
+    let mut twin = taken(&name).filter(|twin| twin.file != path).map(|twin| twin.file.clone());
+    if twin.is_some() {
+        let (stem, extension) = path.rsplit('/').next().unwrap_or(path).rsplit_once('.').unwrap_or((path, ""));
+        let names = [extension, stem].map(|end| short(&format!("{name}_{}", word(end))));
+        match names.into_iter().find(|name| taken(name).is_none()) {
+            Some(other) => name = other,
+            None => twin = None,
+        }
+    }
+    let named = ActionName::new(name).map(String::from);
+    let named = named.map_err(|source| ImportError::Name { file: path.to_owned(), source })?;
+    Ok((named, twin))
 }
 
 fn title_character(c: char) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::any_command;
 use super::report::Effect;
 use super::schema::Sink;
 use super::shell::{self, Limit, Need, Part, Rewritten, ScriptValue, limit_of_pattern};
@@ -24,6 +25,31 @@ pub(super) struct Parameter {
 impl Parameter {
     pub(super) fn is_list(&self) -> bool {
         self.schema.get("type").is_some_and(|kind| kind == "array")
+    }
+
+    /// True if its schema lists all values, or all items.
+    pub(super) fn is_listed(&self) -> bool {
+        let items = self.schema.get("items").and_then(Value::as_object);
+        self.schema.contains_key("enum") || items.is_some_and(|items| items.contains_key("enum"))
+    }
+
+    /// Makes a list of lines text of several lines, since items of lists cannot have commas. A list whose items are restricted
+    /// stays one.
+    pub(super) fn join_lines(&mut self, sink: &mut Sink<'_>) {
+        let items = self.schema.get("items").and_then(Value::as_object);
+        if !self.is_list() || items.is_none_or(|items| items.len() != 1) {
+            return;
+        }
+        for keyword in ["items", "minItems", "maxItems"] {
+            self.schema.remove(keyword);
+        }
+        self.schema.extend([("type".to_owned(), json!("string")), ("minLength".to_owned(), json!(1))]);
+        if let Some(Value::Array(lines)) = self.schema.remove("default") {
+            let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
+            self.schema.insert("default".to_owned(), json!(lines.join("\n")));
+        }
+        let message = format!("{} is text of one or more lines, since items of a list cannot have commas", self.source);
+        sink.add("lines_as_text", Effect::Note, &["parameters", &self.source], message);
     }
 
     /// True if its value is in no log and no record.
@@ -146,6 +172,13 @@ pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], 
     let needs: Vec<_> = scripts.iter().flat_map(|script| script.needs.iter().cloned()).collect();
     let (operands, split) = (of(|script| &script.operands), of(|script| &script.split));
     limit(parameters, &needs, &operands, sink);
+    for index in of(|script| &script.programs) {
+        let name = &parameters[index].source;
+        any_command::note(sink, &["parameters", name], name, any_command::Given::Program);
+    }
+    if scripts.iter().flat_map(|script| &script.programs).any(|index| *index >= count) {
+        sink.add("placeholder", Effect::Blocks, &[], "a value of the instance or job names a program; name it");
+    }
     for index in split {
         let name = parameters[index].source.clone();
         let message = format!("{name} is split at blanks into words where it is not quoted: callers choose options");

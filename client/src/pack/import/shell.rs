@@ -7,9 +7,9 @@
 //!
 //! The text of a script is its author's; a value of a caller is only ever the value of a variable. Where the script itself
 //! would treat a value as code (`eval`, arithmetic, text that is piped to a shell), directly or through variables, the
-//! value must be limited to characters that cannot be code: [`Rewritten::needs`] says to which. A value that names a
-//! program, a file of code, or what is downloaded and run, and one that is a part of a variable's name, is refused, unless
-//! the author listed all values.
+//! value must be limited to characters that cannot be code: [`Rewritten::needs`] says to which. A value that is the name of a
+//! program and nothing else is in [`Rewritten::programs`]. One that names a file of code, a program in code, or what is
+//! downloaded and run, and one that is a part of a variable's name, is refused, unless the author listed all values.
 //!
 //! Flows are followed through assignments, loops and other lists of commands, functions and their arguments,
 //! here-documents, pipelines and substitutions of programs that repeat their input. Not followed are files, in which a
@@ -27,7 +27,7 @@ mod starters;
 use std::fmt;
 
 pub(super) use self::flow::Need;
-pub(super) use self::limit::{Limit, limit_of_pattern};
+pub(super) use self::limit::{Limit, is_plain_pattern, limit_of_pattern};
 
 /// Part of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub(super) struct ScriptValue {
     pub(super) limit: Limit,
     /// Its schema lists all values.
     pub(super) listed: bool,
+    /// Its schema allows blanks and characters that no shell gives a meaning to.
+    pub(super) plain: bool,
     /// Where it is a word of its own it is several, split at blanks.
     pub(super) words: bool,
     /// Where it is a word of its own and empty it is no word.
@@ -64,6 +66,8 @@ pub(super) struct Rewritten {
     pub(super) operands: Vec<usize>,
     /// Values that are split into words.
     pub(super) split: Vec<usize>,
+    /// Values that name a program, and of which no shell text is made.
+    pub(super) programs: Vec<usize>,
 }
 
 /// Script that is not rewritten, and why.
@@ -87,9 +91,14 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut scanned = scan::scan(parts, values)?;
     scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
-    let needs = flow::needs(&scanned.facts, values, &mut operands)?;
-    let mut needs = needs;
-    if let Some(construct) = evaluates(parts, &scanned.facts) {
+    let flow::Needs { limits: mut needs, programs, started } = flow::needs(&scanned.facts, values, &mut operands)?;
+    let construct = evaluates(parts, &scanned.facts);
+    if let Some(index) = programs.first()
+        && let Some(construct) = construct
+    {
+        return Err(Refused::new(format!("{} names a program, beside {construct}", values[*index].name)));
+    }
+    if let Some(construct) = construct {
         limit_all(parts, values, arguments, construct, &mut needs);
     }
     let decodes =
@@ -102,7 +111,7 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut split = scanned.split;
     split.sort_unstable();
     split.dedup();
-    Ok(Rewritten { script: scanned.out, needs, operands, split })
+    Ok(Rewritten { script: scanned.out, needs, operands, split, programs: programs.union(&started).copied().collect() })
 }
 
 /// Returns what makes text code in ways that are not followed: all values of a script with it are limited.

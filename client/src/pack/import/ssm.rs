@@ -25,9 +25,10 @@ use packs_schema::base::name::PackVersion;
 use packs_schema::pack::contents::MAX_YAML;
 use serde_json::{Map, Value};
 
+use self::document_names::DocumentName;
 use super::converted::Converted;
 use super::documents::Unreadable;
-use super::names::pack_name;
+use super::names::{self, pack_name};
 use super::plan::{Plan, PlannedFile};
 use super::report::{Effect, ImportFinding, LeftOut, Report};
 use super::source::{SourceFile, SourceTree, is_licence, large_documents, licence_finding};
@@ -75,10 +76,10 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
         }
     }
     leave_out_twins(&mut commands, &mut plan.report.left_out);
-    let names = document_names::of_documents(commands.iter().map(|(path, _)| *path))?;
+    let document_names = document_names::of_documents(commands.iter().map(|(path, _)| *path))?;
     let mut registry = Map::new();
-    for ((path, read), name) in commands.iter().zip(&names) {
-        let converted = match read {
+    for ((path, read), DocumentName { name, twin }) in commands.iter().zip(&document_names) {
+        let mut converted = match read {
             Ok(document) => command::convert(tree, path, name, document),
             Err(unreadable) => {
                 let message = format!("Bolt does not read it: {}", unreadable.message);
@@ -86,6 +87,7 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
                 Converted::not_runnable(name, path, "", vec![finding])
             }
         };
+        converted.report.findings.extend(twin.as_ref().map(|twin| names::renamed(path, name, twin)));
         converted.add_to(&mut plan, &mut registry);
     }
     if !registry.is_empty() {

@@ -1,7 +1,8 @@
 //! Actions that are several scripts, run one after the other by a supplied runner: `steps/run_steps.py`.
 //!
 //! Scripts are files of the pack; `steps.json` says in which order they run, when one is skipped, and what a failure
-//! does. Values of callers reach them as environment variables only.
+//! does. Values of callers reach them as environment variables only. A script that is a value itself is a file that the
+//! runner writes, and its action is disabled (`any_command`).
 
 use std::collections::BTreeMap;
 
@@ -53,6 +54,8 @@ pub(super) struct Step {
     pub(super) name: String,
     /// Text of the script, with a shebang.
     pub(super) script: String,
+    /// Source of the script that a caller gives in its place. Without a shebang it is run by the interpreter.
+    pub(super) program: Option<Variable>,
     /// Words before the path of the script; none for one that is run itself.
     pub(super) interpreter: Vec<String>,
     pub(super) arguments: Vec<Vec<Piece>>,
@@ -72,10 +75,16 @@ pub(super) struct Step {
 }
 
 impl Step {
+    /// Makes a step whose script a caller gives; `shell` runs it.
+    pub(super) fn of_caller(name: &str, program: Variable, shell: &str) -> Step {
+        Step { program: Some(program), interpreter: vec![shell.to_owned()], ..Step::new(name, String::new()) }
+    }
+
     pub(super) fn new(name: &str, script: String) -> Step {
         Step {
             name: name.to_owned(),
             script,
+            program: None,
             interpreter: Vec::new(),
             arguments: Vec::new(),
             one_word: false,
@@ -147,8 +156,8 @@ impl StepsAction<'_> {
 
 fn written(action: &str, step: &Step, files: &mut BTreeMap<String, PlannedFile>) -> Value {
     let word: String = step.name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(40).collect();
-    let path = format!("{DIRECTORY}/scripts/{action}/{}_{word}", files.len() + 1);
-    files.insert(path.clone(), PlannedFile::program(step.script.clone()));
+    let path = step.program.is_none().then(|| format!("{DIRECTORY}/scripts/{action}/{}_{word}", files.len() + 1));
+    files.extend(path.clone().map(|path| (path, PlannedFile::program(step.script.clone()))));
     let word = |after: After| match after {
         After::Continue => "continue",
         After::Exit => "exit",
@@ -162,6 +171,7 @@ fn written(action: &str, step: &Step, files: &mut BTreeMap<String, PlannedFile>)
     json!({
         "name": step.name,
         "script": path,
+        "program": step.program.as_ref().map(source),
         "interpreter": step.interpreter,
         "arguments": step.arguments.iter().map(|argument| pieces(argument)).collect::<Vec<_>>(),
         "one_word": step.one_word,

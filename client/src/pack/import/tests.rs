@@ -1,5 +1,6 @@
 //! Imports of small packs in the shapes that published ones have: `tests/fixtures/stackstorm`.
 
+mod any_command;
 mod executed;
 mod hostile;
 mod mutated;
@@ -51,7 +52,6 @@ fn every_action_has_a_verdict_and_the_pack_builds() {
     assert_eq!(
         verdicts[&Verdict::CannotRun],
         [
-            "cmd_any",
             "cmd_any_program",
             "cmd_arithmetic",
             "cmd_eval",
@@ -71,6 +71,7 @@ fn every_action_has_a_verdict_and_the_pack_builds() {
     assert_eq!(
         verdicts[&Verdict::MadeSafer],
         [
+            "cmd_any",
             "cmd_boolean",
             "cmd_computed",
             "cmd_condition",
@@ -108,7 +109,7 @@ fn reasons_name_file_line_and_remedy() {
         ("py_missing", "the entry point \"py_missing.py\" is not in the pack"),
         ("py_no_class", "has no class"),
         ("sh_secret", "/proc shows to every account"),
-        ("cmd_any", "callers would give the whole command"),
+        ("cmd_any", "callers would give any command with cmd; the action is disabled"),
         ("cmd_any_program", "would choose a program"),
         ("cmd_eval", "an operand of bash"),
         ("cmd_sed", "in the code of sed"),

@@ -94,6 +94,11 @@ fn definition(path: &str, file: &ActionFile, action: &Action) -> Vec<Finding> {
         );
         warn("no_noop", "bolt.noop", message);
     }
+    if !action.enabled {
+        let message =
+            "the action is disabled, so that agents refuse it; set enabled: true after a review, or remove the action";
+        found.push(Finding::note("disabled", format!("{path}: enabled"), message));
+    }
     found
 }
 

@@ -17,7 +17,7 @@ use crate::pack::import::python_facts::{Facts, python2};
 use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
 use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::{ImportError, clients, program};
+use crate::pack::import::{ImportError, any_command, clients, program};
 
 /// Features that an instance of Bolt may have.
 const FEATURES: [&str; 2] = ["shell", "puppet-agent"];
@@ -287,11 +287,7 @@ impl Task<'_> {
             usable.iter().any(|one| matches!(one.method, InputMethod::Environment | InputMethod::Both));
         scripts::note_secrets(&self.parameters, in_environment, sink);
         if let Some(command) = self.parameters.commands.first() {
-            let message = format!(
-                "callers would give any command with {command}; the action is disabled: restrict the parameter, or set enabled: true \
-                 after a review"
-            );
-            sink.add("any_command", Effect::Safer, &["parameters", command], message);
+            any_command::note(sink, &["parameters", command], command, any_command::Given::Command);
         }
         if self.metadata.private {
             sink.add("private", Effect::Note, &["private"], "Puppet's tools do not list it; it has the tag private");

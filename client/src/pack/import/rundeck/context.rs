@@ -56,6 +56,7 @@ impl Context {
                 variable: named.clone(),
                 limit: word,
                 listed,
+                plain: false,
                 words: false,
                 omitted: false,
             });

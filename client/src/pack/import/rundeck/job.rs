@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::steps::{self, Steps};
 use super::{options, xml};
+use crate::pack::import::any_command;
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
@@ -38,6 +39,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         misplaced: Vec::new(),
         accounts: Vec::new(),
         secret_arguments: Vec::new(),
+        given: Vec::new(),
     };
     let mut planned = Vec::new();
     for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
@@ -46,7 +48,11 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, .. } = reading;
+    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, given, .. } = reading;
+    for index in given {
+        let name = &parameters[index].source;
+        any_command::note(&mut sink, &["options", name], name, any_command::Given::Command);
+    }
     for step in misplaced {
         let message = format!(
             "{step:?} has places that Rundeck leaves as they are: it reads ${{option.x}} in commands and arguments, @option.x@ in \
@@ -80,7 +86,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         name,
         description: job.get("description").and_then(Value::as_str).unwrap_or_default(),
         origin: &format!("Rundeck: {path}"),
-        enabled: job.get("executionEnabled").and_then(truth).unwrap_or(true),
+        enabled: job.get("executionEnabled").and_then(truth).unwrap_or(true) && !any_command::disables(&sink.findings),
         parameters: parameters.into_iter().map(|p| (p.bolt, Value::Object(p.schema))).collect::<Map<_, _>>(),
         variables,
         steps: planned,

@@ -89,8 +89,15 @@ fn one(name: &str, bolt: String, option: &Value, sink: &mut Sink<'_>) -> (Parame
         format!("RD_OPTION_{}", name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     let words = several && delimiter.as_deref() == Some(" ") || !several && is_words(name);
     let limit = if several { limit.min(delimiter.as_deref().map_or(Limit::Free, Limit::of)) } else { limit };
-    let value =
-        ScriptValue { name: name.to_owned(), variable, limit, listed: listed && !several, words, omitted: false };
+    let value = ScriptValue {
+        name: name.to_owned(),
+        variable,
+        limit,
+        listed: listed && !several,
+        plain: false,
+        words,
+        omitted: false,
+    };
     (Parameter { source: name.to_owned(), bolt, schema, restricted, value }, delimiter)
 }
 

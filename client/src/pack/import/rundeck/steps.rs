@@ -10,7 +10,7 @@ use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::secrets;
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::steps::{After, Piece, Step};
+use crate::pack::import::steps::{After, Piece, Step, Variable};
 
 /// Shell of commands and of scripts without a shebang: the login shell of most accounts.
 const SHELL: &str = "/bin/bash";
@@ -34,6 +34,8 @@ pub(super) struct Steps<'a> {
     pub(super) accounts: Vec<(String, Option<String>)>,
     /// Messages about secrets that become arguments.
     pub(super) secret_arguments: Vec<String>,
+    /// Options that are commands or scripts.
+    pub(super) given: Vec<usize>,
 }
 
 impl Steps<'_> {
@@ -63,6 +65,9 @@ impl Steps<'_> {
         };
         if windows || invocation.is_some_and(powershell::starts) {
             return Err(("powershell", format!("{name} is PowerShell, which Bolt does not run")));
+        }
+        if let (Some(index), None) = (self.of_caller(command, kind), invocation) {
+            return self.given(index, &name, text("args").filter(|_| kind == Some("script")).unwrap_or_default());
         }
         let script = match kind {
             Some("exec") => text("exec").unwrap_or_default().to_owned() + "\n",
@@ -130,6 +135,30 @@ impl Steps<'_> {
         step.arguments = arguments;
         self.accounts.push((name, interpreter.account));
         self.scripts.push(done);
+        Ok(step)
+    }
+
+    /// Returns the index of the option that is all of a script, or of a command that Rundeck does not quote.
+    fn of_caller(&self, command: &Value, kind: Option<&str>) -> Option<usize> {
+        let text = command.get(kind?)?.as_str()?.trim();
+        if !(kind == Some("script") || kind == Some("exec") && text.starts_with("${unquotedoption.")) {
+            return None;
+        }
+        match self.context.parts(text, self.parameters).ok()?.as_slice() {
+            [Part::Value(index)] if self.parameters.get(*index).is_some_and(|option| !option.is_list()) => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Plans a step whose script a caller gives with an option.
+    fn given(&mut self, index: usize, name: &str, arguments: &str) -> Result<Step, Blocked> {
+        let option = &self.parameters[index];
+        if !option.is_listed() && !self.given.contains(&index) {
+            self.given.push(index);
+        }
+        let mut step = Step::of_caller(name, Variable::Parameter(option.bolt.clone(), None), SHELL);
+        step.arguments = self.arguments(arguments)?;
+        self.accounts.push((name.to_owned(), None));
         Ok(step)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limit::Limit;
-use super::{Refused, ScriptValue};
+use super::{Refused, ScriptValue, programs};
 
 mod graph;
 
@@ -25,8 +25,10 @@ pub(super) enum Source {
 /// Place where a source is read as more than data, or may be.
 #[derive(Debug)]
 pub(super) enum Use {
-    /// Names the program.
+    /// Names a program in text that is code, or a file of code.
     Program,
+    /// Names the program of this command, and is nothing else: no shell reads it.
+    Name(usize),
     /// Is the value of this variable, which is run, or decides what is.
     Executed(String),
     /// Is code of this reader.
@@ -87,9 +89,26 @@ pub(super) struct Facts {
     pub(super) outputs: Vec<(std::ops::Range<usize>, usize)>,
     /// Values of arguments of the script.
     pub(super) arguments: Vec<usize>,
+    /// Values in literals of a program in another language, which may start others.
+    pub(super) started: Vec<usize>,
 }
 
 impl Facts {
+    /// True if the script writes files with redirections.
+    fn writes_files(&self) -> bool {
+        let is_none =
+            |file: &String| file.starts_with("/dev/") || file == "-" || file.bytes().all(|b| b.is_ascii_digit());
+        !self.written.iter().all(is_none)
+    }
+
+    /// Returns the program that downloads what this place names.
+    fn downloads(&self, place: &Use) -> Option<&str> {
+        let Use::Argument(id, _) = place else { return None };
+        let command =
+            self.commands.get(*id).filter(|command| command.fetches && !programs::repeats(&command.program))?;
+        Some(&command.program)
+    }
+
     /// True for a command whose input is that of commands in it: a list, or a function.
     fn is_list(&self, command: &CommandFacts) -> bool {
         command.is_compound
@@ -108,6 +127,17 @@ pub(in crate::pack::import) struct Need {
     pub(in crate::pack::import) followed: bool,
 }
 
+/// Needs of a script.
+#[derive(Debug, Default)]
+pub(super) struct Needs {
+    /// Limits that go beyond the schemas of values, by the index of the value.
+    pub(super) limits: Vec<(usize, Need)>,
+    /// Values that name programs, and become no code.
+    pub(super) programs: BTreeSet<usize>,
+    /// Values that a program in another language may start programs with.
+    pub(super) started: BTreeSet<usize>,
+}
+
 /// Reader that takes text for code.
 struct Reader {
     limit: Limit,
@@ -116,18 +146,15 @@ struct Reader {
     program: bool,
 }
 
-/// Returns the limits that go beyond the schemas of values, by the index of the value.
-pub(super) fn needs(
-    facts: &Facts,
-    values: &[ScriptValue],
-    operands: &mut Vec<usize>,
-) -> Result<Vec<(usize, Need)>, Refused> {
+/// Returns what values must be limited to, and which ones name programs.
+pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<usize>) -> Result<Needs, Refused> {
     let graph = Graph::new(facts);
     let all = graph.origins(values, Taint::Part);
     // A variable that is run as a command names its program by its first word.
     let first = graph.origins(values, Taint::First);
     let fetched = graph.origins(values, Taint::Fetched);
     let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
+    let mut named: Vec<(usize, usize)> = Vec::new();
     for (source, place) in &facts.uses {
         let of = |origins: &BTreeMap<String, BTreeSet<usize>>| match source {
             Source::Value(index) => vec![*index],
@@ -150,6 +177,14 @@ pub(super) fn needs(
                     return Err(refused(index, &format!("a program, by the variable {name}")));
                 }
             }
+            Use::Name(command) => {
+                let unlisted: Vec<usize> = of(&first).into_iter().filter(|index| !values[*index].listed).collect();
+                if let Some(index) = unlisted.first().filter(|_| graph.output_is_read(*command)) {
+                    return Err(refused(*index, "a program"));
+                }
+                operands.extend(&unlisted);
+                named.extend(unlisted.into_iter().map(|index| (index, *command)));
+            }
             Use::Fetched(reader) => {
                 if let Some(index) = unlisted(of(&first)) {
                     return Err(refused(index, &format!("what {reader} runs")));
@@ -159,7 +194,7 @@ pub(super) fn needs(
         }
         for reader in graph.read_by(place) {
             if reader.program {
-                if let Some(index) = unlisted(of(&first)) {
+                if let Some(index) = unlisted(of(&first)).filter(|_| !matches!(place, Use::Name(_))) {
                     return Err(refused(index, "a program"));
                 }
                 if let (Source::Variable(name), Some(index)) = (
@@ -181,5 +216,38 @@ pub(super) fn needs(
             }
         }
     }
-    Ok(needs.into_iter().collect())
+    for (program, command) in &named {
+        // The program may be a shell, or a command of this one that runs its arguments.
+        for index in graph.given_to(*command, &all) {
+            let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
+            if known < Limit::Path {
+                let reader = format!("the program that {} names", values[*program].name);
+                needs.insert(index, Need { limit: Limit::Path, reader, followed: true });
+            }
+        }
+    }
+    let started: BTreeSet<usize> = facts.started.iter().copied().filter(|index| !values[*index].listed).collect();
+    let Some((first, _)) = named.first() else {
+        return Ok(Needs { limits: needs.into_iter().collect(), programs: BTreeSet::new(), started });
+    };
+    let beside = |index: usize, what: &str| Refused::new(format!("{} names a program, {what}", values[index].name));
+    if let Some((index, _)) = named.iter().find(|(index, _)| needs.contains_key(index)) {
+        return Err(beside(*index, "and is code besides"));
+    }
+    // A program could be one of these files.
+    if facts.writes_files() {
+        return Err(beside(*first, "in a script that writes files"));
+    }
+    let own = graph.origins(values, Taint::Own);
+    for (source, place) in &facts.uses {
+        let is_chosen = match source {
+            Source::Value(index) => !values[*index].listed,
+            Source::Variable(name) => own.get(name).into_iter().flatten().any(|index| !values[*index].listed),
+        };
+        if let Some(program) = facts.downloads(place).filter(|_| is_chosen) {
+            return Err(beside(*first, &format!("in a script in which callers choose what {program} downloads")));
+        }
+    }
+    let programs = named.into_iter().map(|(index, _)| index).collect();
+    Ok(Needs { limits: needs.into_iter().collect(), programs, started })
 }

@@ -66,6 +66,12 @@ pub(in crate::pack::import) fn limit_of_pattern(pattern: &str) -> Limit {
     if anchored(&hir) { limit_of(&hir) } else { Limit::Free }
 }
 
+/// True for a pattern that allows blanks, and besides characters that no shell gives a meaning to.
+pub(in crate::pack::import) fn is_plain_pattern(pattern: &str) -> bool {
+    // A blank that begins a range is not looked into.
+    !pattern.contains(" -") && limit_of_pattern(&pattern.replace(' ', "_")) >= Limit::Path
+}
+
 fn limit_of(hir: &Hir) -> Limit {
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Limit::Number,
@@ -116,6 +122,23 @@ mod tests {
             ("^[a-zß]$", Limit::Free),
         ] {
             assert_eq!(limit_of_pattern(pattern), limit, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn plain_patterns_have_words_and_blanks() {
+        for (pattern, plain) in [
+            ("^(([a-zA-Z_0-9]{1,50}=[a-zA-Z_0-9]{1,50})( [a-zA-Z_0-9]{1,50}=[a-zA-Z_0-9]{1,50}){0,20})?$", true),
+            ("^[0-9 ]+$", true),
+            ("^[a-z]+$", true),
+            ("^[ -_]+$", false),
+            ("^[ -~]+$", false),
+            (r"^\S+ \S+$", false),
+            (r"^[a-z\s]+$", false),
+            ("^[a-z ;]+$", false),
+            ("[a-z ]+", false),
+        ] {
+            assert_eq!(is_plain_pattern(pattern), plain, "{pattern}");
         }
     }
 

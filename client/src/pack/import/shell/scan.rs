@@ -17,6 +17,7 @@ mod lists;
 mod literal;
 mod parameter;
 mod places;
+mod python;
 
 use here::HereDocument;
 
@@ -96,6 +97,7 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         integers: BTreeSet::new(),
         expansion_at: 0,
         is_later_element: false,
+        python: python::PythonValues::default(),
         forwards: false,
         is_unclear: false,
         done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
@@ -151,6 +153,8 @@ struct Frame {
     command: Simple,
     /// Open parentheses of subshells.
     parentheses: usize,
+    /// Open braces around commands.
+    braces: usize,
     /// Open `case`.
     cases: usize,
     /// A pattern of `case` begins, or is read.
@@ -186,6 +190,8 @@ struct Scanner<'a> {
     forwards: bool,
     /// Arithmetic ended like a subshell.
     is_unclear: bool,
+    /// Values of the here-document at hand.
+    python: python::PythonValues,
     /// The array at hand has an element already.
     is_later_element: bool,
     done: Scanned,

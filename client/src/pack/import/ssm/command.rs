@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::scripts::{self, pieces};
 use super::steps::{self, Condition, DocumentStep};
 use super::{parameters, plugins};
+use crate::pack::import::any_command;
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
@@ -28,14 +29,25 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
     let mut sink = Sink { file: path, text, findings: Vec::new() };
     let mut parameters = parameters::read(document, &mut sink);
     let found = steps::of(document);
-    let mut reading =
-        Reading { version: version(document), sink, scripts: Vec::new(), steps: Vec::new(), timeout: MARGIN };
+    let mut reading = Reading {
+        version: version(document),
+        sink,
+        scripts: Vec::new(),
+        steps: Vec::new(),
+        given: Vec::new(),
+        timeout: MARGIN,
+    };
     for (index, step) in found.iter().enumerate() {
         if let Err((code, message)) = reading.step(step, index + 1 == found.len(), &parameters) {
             reading.sink.add(code, Effect::Blocks, &["mainSteps"], message);
         }
     }
-    let Reading { mut sink, scripts, steps, timeout, .. } = reading;
+    let Reading { mut sink, scripts, steps, given, timeout, .. } = reading;
+    for index in given {
+        if !is_read(&steps, &parameters[index].value.variable) {
+            parameters[index].join_lines(&mut sink);
+        }
+    }
     let blocked = |sink: &Sink<'_>| sink.findings.iter().any(|finding| finding.effect == Effect::Blocks);
     if steps.is_empty() && !blocked(&sink) {
         sink.add("windows", Effect::Blocks, &["mainSteps"], "no step of it runs on Linux");
@@ -62,7 +74,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
         name,
         description: document.get("description").and_then(Value::as_str).unwrap_or_default(),
         origin: &format!("Systems Manager: {path}"),
-        enabled: true,
+        enabled: !any_command::disables(&sink.findings),
         parameters: parameters.into_iter().map(|p| (p.bolt, Value::Object(p.schema))).collect::<Map<_, _>>(),
         variables,
         steps,
@@ -72,6 +84,17 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
     };
     let (text, files, entry) = action.write();
     Converted { report: report(sink), action_file: Some(text), files, registered: Some(entry) }
+}
+
+/// True if a step reads this variable.
+fn is_read(steps: &[Step], variable: &str) -> bool {
+    let holds =
+        |pieces: &[Piece]| pieces.iter().any(|piece| matches!(piece, Piece::Variable(name) if name == variable));
+    steps.iter().any(|step| {
+        step.script.contains(variable)
+            || step.arguments.iter().chain(&step.timeout).chain(&step.directory).any(|pieces| holds(pieces))
+            || step.when.iter().flatten().any(|pieces| holds(pieces))
+    })
 }
 
 fn version(document: &Value) -> String {
@@ -85,6 +108,8 @@ struct Reading<'a> {
     sink: Sink<'a>,
     scripts: Vec<Rewritten>,
     steps: Vec<Step>,
+    /// Parameters that are scripts.
+    given: Vec<usize>,
     /// Time-out of the whole, in seconds.
     timeout: u64,
 }
@@ -99,6 +124,14 @@ impl Reading<'_> {
             }
             Condition::Linux(when) => when,
         };
+        if step.action.is_empty() {
+            let message = format!(
+                "the step {} has no action, so that Systems Manager refuses the document as well; write it as a map with action, \
+                 name and inputs",
+                step.name
+            );
+            return Err(("broken_step", message));
+        }
         if step.action == "aws:runPowerShellScript" {
             return Err(("powershell", format!("the step {} is a PowerShell script", step.name)));
         }
@@ -109,7 +142,14 @@ impl Reading<'_> {
         if step.action != SHELL {
             return Err(("plugin", plugins::refusal(&step.name, step.action)));
         }
-        let text = scripts::text(step.inputs.get("runCommand").unwrap_or(&Value::Null), parameters)?;
+        let command = step.inputs.get("runCommand").unwrap_or(&Value::Null);
+        if let Some(index) = scripts::of_caller(command, parameters) {
+            let program = self.given(index, &parameters[index]);
+            let planned = Step::of_caller(&step.name, program, scripts::SHELL);
+            self.plan(step, last, when, planned, parameters);
+            return Ok(());
+        }
+        let text = scripts::text(command, parameters)?;
         let done = scripts::rewritten(&text, parameters)?;
         if scripts::parts(&text, parameters).len() > 1 {
             let message =
@@ -135,14 +175,37 @@ impl Reading<'_> {
             );
             self.sink.add("reboot", Effect::Note, &["mainSteps"], message);
         }
-        let mut planned = Step::new(&step.name, done.script.clone());
+        let planned = Step::new(&step.name, done.script.clone());
+        self.scripts.push(done);
+        self.plan(step, last, when, planned, parameters);
+        Ok(())
+    }
+
+    /// Adds a step that is a script.
+    fn plan(
+        &mut self,
+        step: &DocumentStep<'_>,
+        last: bool,
+        when: Vec<[Vec<Piece>; 2]>,
+        mut planned: Step,
+        parameters: &[Parameter],
+    ) {
         self.options(step, last, &mut planned);
         planned.when = when;
         self.time(step, parameters, &mut planned);
         planned.directory = self.directory(step, parameters);
-        self.scripts.push(done);
         self.steps.push(planned);
-        Ok(())
+    }
+
+    /// Returns the source of a script that a caller gives with a parameter.
+    fn given(&mut self, index: usize, parameter: &Parameter) -> Variable {
+        let name = &parameter.source;
+        let is_noted = self.given.contains(&index);
+        if !parameter.is_listed() && !is_noted {
+            any_command::note(&mut self.sink, &["parameters", name], name, any_command::Given::Command);
+        }
+        self.given.push(index);
+        Variable::Parameter(parameter.bolt.clone(), Some("\n".to_owned()))
     }
 
     /// Adds a step of `aws:configureDocker`.

@@ -1,17 +1,24 @@
-//! Names of actions: those of the documents, or of the directories that tell documents of one name apart.
+//! Names of actions: those of the documents, or of the directories, or else the notations, that tell documents of one name
+//! apart.
 
 use packs_schema::base::name::ActionName;
 
 use crate::pack::import::ImportError;
 use crate::pack::import::names::short;
 
+/// Name of an action.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DocumentName {
+    pub(super) name: String,
+    /// Document of the same name in the same directory.
+    pub(super) twin: Option<String>,
+}
+
 /// Returns the names of the actions of these documents, in their order.
-pub(in crate::pack::import) fn of_documents<'a>(
-    paths: impl Iterator<Item = &'a str> + Clone,
-) -> Result<Vec<String>, ImportError> {
+pub(super) fn of_documents<'a>(paths: impl Iterator<Item = &'a str> + Clone) -> Result<Vec<DocumentName>, ImportError> {
     let split: Vec<(Vec<&str>, &str)> = paths.clone().map(split).collect();
     let mut names = Vec::new();
-    for (path, (directories, stem)) in paths.zip(&split) {
+    for (path, (directories, stem)) in paths.clone().zip(&split) {
         let twins: Vec<&Vec<&str>> = split
             .iter()
             .filter(|(_, other)| other.eq_ignore_ascii_case(stem))
@@ -21,8 +28,16 @@ pub(in crate::pack::import) fn of_documents<'a>(
             1 => (*stem).to_owned(),
             _ => distinct(directories, &twins).map_or_else(|| (*stem).to_owned(), |of| format!("{of}_{stem}")),
         };
+        // Another document beside it whose name differs in case only.
+        let twin = paths.clone().zip(&split).find(|(other, (others, other_stem))| {
+            *other != path && others == directories && other_stem.eq_ignore_ascii_case(stem)
+        });
+        let twin = twin.map(|(twin, _)| twin.to_owned());
+        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        let name = if twin.is_some() { format!("{name}_{extension}") } else { name };
         let name = ActionName::new(short(&name.trim().replace(['.', ' '], "_")));
-        names.push(name.map(String::from).map_err(|source| ImportError::Name { file: path.to_owned(), source })?);
+        let name = name.map(String::from).map_err(|source| ImportError::Name { file: path.to_owned(), source })?;
+        names.push(DocumentName { name, twin });
     }
     Ok(names)
 }
@@ -57,10 +72,17 @@ mod tests {
 
     #[test]
     fn documents_of_one_name_are_called_like_their_directories() {
-        let named = |paths: &[&str]| of_documents(paths.iter().copied());
+        let named = |paths: &[&str]| {
+            let names = of_documents(paths.iter().copied())?;
+            Ok::<_, ImportError>(names.into_iter().map(|named| named.name).collect::<Vec<_>>())
+        };
         assert_eq!(named(&["a/x.y.json", "b/z 1.yaml"]).unwrap(), ["x_y", "z_1"]);
         assert_eq!(named(&["u/a/1/D/Doc.yml", "u/b/2/D/Doc.yml", "o.yml"]).unwrap(), ["a_1_Doc", "b_2_Doc", "o"]);
         assert_eq!(named(&["x.json", "r/x.json", "r/w/x.json"]).unwrap(), ["x", "r_x", "r_w_x"]);
+        assert_eq!(named(&["d/Boot.yml", "d/boot.json"]).unwrap(), ["Boot_yml", "boot_json"]);
+        assert_eq!(named(&["d/A.yml", "d/a.json", "e/a.yml"]).unwrap(), ["d_A_yml", "d_a_json", "e_a"]);
+        let twins = of_documents(["d/Boot.yml", "d/boot.json"].into_iter()).unwrap();
+        assert_eq!(twins[0].twin.as_deref(), Some("d/boot.json"));
         for bad in ["{{ x }}.yaml", "-rf.json", "a;b.yml", ".yaml"] {
             assert!(matches!(named(&[bad]), Err(ImportError::Name { .. })), "{bad}");
         }

@@ -8,7 +8,7 @@ use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::{Sink, fit_default, keep_if_readable};
 use crate::pack::import::scripted::{Parameter, is_secret, is_words, limit_of_text};
-use crate::pack::import::shell::{Limit, ScriptValue};
+use crate::pack::import::shell::{Limit, ScriptValue, is_plain_pattern};
 
 /// Reads the parameters.
 pub(super) fn read(document: &Value, sink: &mut Sink<'_>) -> Vec<Parameter> {
@@ -64,6 +64,7 @@ fn one(name: &str, bolt: String, definition: &Value, sink: &mut Sink<'_>) -> Par
     };
     let words =
         is_words(name) || schema.get("default").and_then(Value::as_str).is_some_and(|text| text.trim().contains(' '));
+    let schema_pattern = schema.get("pattern").and_then(Value::as_str).map(str::to_owned);
     let variable = format!("SSM_{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     Parameter {
         source: name.to_owned(),
@@ -75,6 +76,7 @@ fn one(name: &str, bolt: String, definition: &Value, sink: &mut Sink<'_>) -> Par
             variable,
             limit,
             listed,
+            plain: kind == "string" && schema_pattern.is_some_and(|pattern| is_plain_pattern(&pattern)),
             words: words && kind == "string",
             omitted: false,
         },

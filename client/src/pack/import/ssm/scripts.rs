@@ -7,8 +7,25 @@ use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::shell::{Part, Rewritten};
 use crate::pack::import::steps::Piece;
 
-/// Reader of scripts: their first line, or the shell that the agent of Systems Manager takes.
-const READER: ReadBy<'_> = ReadBy::FirstLine("/bin/sh");
+/// Shell that the agent of Systems Manager takes for a script without a first line that names one.
+pub(super) const SHELL: &str = "/bin/sh";
+/// Reader of scripts.
+const READER: ReadBy<'_> = ReadBy::FirstLine(SHELL);
+
+/// Returns the index of the parameter that is all of `runCommand`.
+pub(super) fn of_caller(command: &Value, parameters: &[Parameter]) -> Option<usize> {
+    match command {
+        Value::String(text) => match parts(text.trim(), parameters).as_slice() {
+            [Part::Value(index)] => Some(*index),
+            _ => None,
+        },
+        Value::Array(lines) => match lines.as_slice() {
+            [line @ Value::String(_)] => of_caller(line, parameters),
+            _ => None,
+        },
+        _ => None,
+    }
+}
 
 /// Returns the text of `runCommand`, whose lines may be lists of lines.
 pub(super) fn text(command: &Value, parameters: &[Parameter]) -> Result<String, Blocked> {
@@ -23,8 +40,8 @@ fn collect(command: &Value, parameters: &[Parameter], lines: &mut Vec<String>) -
             if let [Part::Value(index)] = parts(text, parameters).as_slice()
                 && parameters[*index].is_list()
             {
-                let message = "callers would give the whole command; write an action for each command that is needed";
-                return Err(("any_command", message.to_owned()));
+                let message = format!("callers would give lines of the script with {}", parameters[*index].source);
+                return Err(("any_command", message + "; write an action for each command that is needed"));
             }
             lines.push(text.clone());
         }

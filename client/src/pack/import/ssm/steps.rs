@@ -24,8 +24,11 @@ pub(super) fn of(document: &Value) -> Vec<DocumentStep<'_>> {
     if let Some(steps) = document.get("mainSteps").and_then(Value::as_array) {
         return steps
             .iter()
-            .map(|step| DocumentStep {
-                name: text(step, "name"),
+            .enumerate()
+            .map(|(index, step)| DocumentStep {
+                name: Some(text(step, "name"))
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or(format!("number {}", index + 1)),
                 action: step.get("action").and_then(Value::as_str).unwrap_or_default(),
                 inputs: step.get("inputs").unwrap_or(&Value::Null),
                 whole: step,

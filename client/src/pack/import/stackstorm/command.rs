@@ -10,7 +10,8 @@ use super::jinja::names::{Kind, Names};
 use super::jinja::shell::rewrite;
 use super::jinja::{self, Base, Piece, Refused};
 use super::places;
-use super::schema::is_template;
+use super::schema::{holds_secret, is_template};
+use crate::pack::import::any_command;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
 
@@ -18,17 +19,17 @@ const PLACE: [&str; 2] = ["parameters", "cmd"];
 
 /// Plans a command; `None` after a blocking finding.
 pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
-    let Some((command, immutable)) = draft.settings.command.clone().filter(|(command, _)| !command.trim().is_empty())
-    else {
-        let message = "callers would give the whole command; write an action for each command that is needed";
-        draft.block("any_command", &["parameters"], message);
-        return None;
-    };
-    if !immutable {
+    let command = draft.settings.command.clone().filter(|(command, _)| !command.trim().is_empty());
+    if let Some((_, false)) = command {
         let message = "callers could replace the whole command; it is fixed now";
         draft.sink.add("command_fixed", Effect::Safer, &PLACE, message);
     }
-    let templates = is_template(&command) || places::hold_templates(draft);
+    let command = command.map(|(command, _)| command);
+    let given = match &command {
+        Some(_) => None,
+        None => Some(of_caller(draft)?),
+    };
+    let templates = command.as_deref().is_some_and(is_template) || places::hold_templates(draft);
     if let Some(secret) = draft.secret_parameter().filter(|_| templates) {
         let message =
             format!("the command takes the secret {secret} as text; write a script that reads it from standard input");
@@ -36,9 +37,11 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         return None;
     }
     let names = if templates { names(around, draft) } else { Names::default() };
-    let script = match is_template(&command) {
-        true => from_template(draft, &names, &command)?,
-        false => format!("{}\n", command.trim_end()),
+    let script = match (&command, given) {
+        (Some(command), _) if is_template(command) => from_template(draft, &names, command)?,
+        (Some(command), _) => format!("{}\n", command.trim_end()),
+        // StackStorm gives it to bash as well.
+        (None, given) => format!("exec bash -c -- \"${{BOLT_PARAM_{}}}\"\n", given.unwrap_or_default()),
     };
     let mut head = format!("#!/bin/bash\n# Imported from StackStorm: the command of {}\n", draft.path);
     head += &places::lines(draft, &names)?;
@@ -58,6 +61,31 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         files: BTreeMap::from([(format!("actions/{path}"), file)]),
         registered: None,
     })
+}
+
+/// Makes the command a parameter, and returns the name of its variable; `None` after a blocking finding.
+fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
+    let mut schema = draft.settings.command_schema.as_object().cloned().unwrap_or_default();
+    if schema.get("immutable").and_then(Value::as_bool) == Some(true) {
+        draft.block("no_command", &PLACE, "cmd is immutable and has no default, so that there is no command");
+        return None;
+    }
+    ["default", "position", "immutable"].into_iter().for_each(|key| drop(schema.remove(key)));
+    schema.entry("type").or_insert_with(|| json!("string"));
+    schema.entry("description").or_insert_with(|| json!("Command that bash runs."));
+    schema.insert("required".to_owned(), json!(true));
+    if !schema.contains_key("enum") {
+        schema.entry("minLength").or_insert_with(|| json!(1));
+        any_command::note(&mut draft.sink, &PLACE, "cmd", any_command::Given::Command);
+    }
+    draft.add_parameter("cmd", &Value::Object(schema));
+    let bolt = bolt_name(draft, "cmd")?;
+    if draft.parameters.get(&bolt).is_some_and(|schema| holds_secret(&Value::Object(schema.clone()))) {
+        let message = "the command is a secret, and /proc shows commands to every account of the instance";
+        draft.block("secret_argument", &PLACE, message);
+        return None;
+    }
+    Some(bolt.to_ascii_uppercase())
 }
 
 fn from_template(draft: &mut Draft<'_>, names: &Names, command: &str) -> Option<String> {

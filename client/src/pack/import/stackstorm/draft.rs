@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::config::Config;
 use super::runner::Settings;
 use super::schema::{clean, holds_secret};
+use crate::pack::import::any_command;
 use crate::pack::import::converted::{ActionText, Converted};
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::plan::PlannedFile;
@@ -155,7 +156,7 @@ impl Draft<'_> {
             description: &self.description,
             runner_type: run.runner_type,
             entry_point: &run.entry_point,
-            enabled: self.enabled,
+            enabled: self.enabled && !any_command::disables(&self.sink.findings),
             tags: &self.tags,
             parameters,
             bolt,

@@ -58,6 +58,8 @@ pub(super) struct Settings {
     pub(super) log_level: String,
     /// The command, and true if callers cannot replace it.
     pub(super) command: Option<(String, bool)>,
+    /// Schema of the command that callers give.
+    pub(super) command_schema: Value,
 }
 
 /// Takes the runner's parameters out of `parameters`.
@@ -136,7 +138,10 @@ fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>)
         }
         "kwarg_op" => settings.kwarg_op = default.as_str().unwrap_or("--").to_owned(),
         "log_level" => settings.log_level = default.as_str().unwrap_or("debug").to_owned(),
-        "cmd" => settings.command = default.as_str().map(|text| (text.to_owned(), immutable)),
+        "cmd" => {
+            settings.command = default.as_str().map(|text| (text.to_owned(), immutable));
+            settings.command_schema = schema.clone();
+        }
         _ => {}
     }
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs the scripts of an action that was imported from another system, one after the other, as that system does.
 
-Values of callers become environment variables of the scripts; nothing is put into their text. Standard input of this
-program has the values as JSON; that of the scripts is empty."""
+Values of callers become environment variables of the scripts; nothing is put into their text. Where a caller gives a whole
+script, it is a file of its own. Standard input of this program has the values as JSON; that of the scripts is empty."""
 
 import json
 import os
@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PACK = os.path.dirname(os.path.dirname(HERE))
@@ -96,8 +97,8 @@ def seconds(step, variables, ssm):
 
 
 class Runner(object):
-    def __init__(self, entry, variables):
-        self.entry, self.variables = entry, variables
+    def __init__(self, entry, variables, given):
+        self.entry, self.variables, self.given = entry, variables, given
         self.environment = environment(entry, variables)
         self.child = None
         self.reports = []
@@ -125,10 +126,24 @@ class Runner(object):
             directory = None
         # An argument without a value is none, as in Rundeck.
         arguments = [word for word in (joined(argument, self.variables) for argument in step["arguments"]) if word]
-        words = [os.path.join(PACK, step["script"])] + arguments
+        if step["program"] is None:
+            return self.start(step, step["interpreter"], os.path.join(PACK, step["script"]), arguments, directory)
+        text = value_of(step["program"], self.given)
+        if not text.strip():
+            raise Unusable("%s: the script that the caller gives is empty" % step["name"])
+        with tempfile.TemporaryDirectory(prefix="bolt-step-") as place:
+            path = os.path.join(place, "script")
+            with open(path, "w", encoding="utf-8", newline="") as file:
+                file.write(text + "\n")
+            os.chmod(path, 0o700)
+            interpreter = [] if text.startswith("#!") else step["interpreter"]
+            return self.start(step, interpreter, path, arguments, directory)
+
+    def start(self, step, interpreter, script, arguments, directory):
+        words = [script] + arguments
         if step["one_word"]:
             words = [" ".join(shlex.quote(word) for word in words)]
-        command = step["interpreter"] + words
+        command = interpreter + words
         limit = seconds(step, self.variables, self.entry["ssm"])
         try:
             self.child = subprocess.Popen(
@@ -210,7 +225,7 @@ def main():
     for name, value in variables.items():
         if "\0" in value:
             raise Unusable("%s contains a zero byte" % name)
-    runner = Runner(entry, variables)
+    runner = Runner(entry, variables, given)
     status = runner.all()
     if len(runner.reports) > 1 and os.environ.get("BOLT_RESULT"):
         with open(os.environ["BOLT_RESULT"], "w") as file:

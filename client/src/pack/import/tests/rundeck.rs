@@ -29,7 +29,6 @@ fn every_job_has_a_verdict_and_the_pack_builds() {
         "Restart",
         "Unknown_context",
         "Unknown_option",
-        "Any_command",
         "Python_text",
         "Other_job",
         "A_plugin",
@@ -57,7 +56,10 @@ fn every_job_has_a_verdict_and_the_pack_builds() {
             "One_argument",
             "Notation",
             "Numbers",
-            "Secrets"
+            "Secrets",
+            "Any_command",
+            "Any_text",
+            "Any_script"
         ]
     );
     let linted = lint(&pack).unwrap();
@@ -75,7 +77,8 @@ fn reasons_name_job_and_remedy() {
     for (name, words) in [
         ("Unknown_context", "it uses globals.url, which an instance does not know"),
         ("Unknown_option", "it uses the option none, which the job has not"),
-        ("Any_command", "command names a program"),
+        ("Any_command", "callers would choose any program with command; the action is disabled"),
+        ("Any_text", "callers would give any command with command; the action is disabled"),
         ("Python_text", "values would be put into the text of a python3 program"),
         ("Other_job", "step 1 runs another job"),
         ("A_plugin", "step 1 is the plugin com.example.step"),

@@ -17,21 +17,11 @@ fn every_document_has_a_verdict_and_the_pack_builds() {
     let to = temp.path().join("pack");
     let report = import(&documents(), &to).unwrap();
     let verdicts = verdicts(&report);
-    let cannot = [
-        "any",
-        "any_program",
-        "code",
-        "old_precondition",
-        "plugin",
-        "powershell",
-        "python_value",
-        "store",
-        "twice",
-        "restart",
-    ];
+    let cannot =
+        ["any_line", "code", "old_precondition", "plugin", "powershell", "python_value", "store", "twice", "restart"];
     assert_eq!(verdicts[&Verdict::CannotRun], cannot);
-    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["docker", "environment", "plain", "python", "time"]);
-    assert_eq!(verdicts[&Verdict::MadeSafer].len(), 11, "{verdicts:?}");
+    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["docker", "environment", "given", "plain", "python", "time"]);
+    assert_eq!(verdicts[&Verdict::MadeSafer].len(), 16, "{verdicts:?}");
     let linted = lint(&to).unwrap();
     assert!(linted.builds(), "{:?}", linted.findings);
     let warned: Vec<_> = linted.findings.iter().filter(|finding| finding.code == "unused_parameter").collect();
@@ -52,8 +42,11 @@ fn reasons_name_document_and_remedy() {
         action.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     for (name, words) in [
-        ("any", "callers would give the whole command"),
-        ("any_program", "Tool names a program"),
+        ("any", "callers would give any command with commands; the action is disabled"),
+        ("any", "commands is text of one or more lines, since items of a list cannot have commas"),
+        ("any_line", "callers would give lines of the script with Lines"),
+        ("any_program", "callers would choose any program with Tool; the action is disabled"),
+        ("any_program", "Tool must not begin with '-'"),
         ("code", "code.yaml:2: eval would run the value of Command as code"),
         ("old_precondition", "preconditions need schema version 2.2"),
         ("plugin", "the step download downloads what later steps run (aws:downloadContent)"),

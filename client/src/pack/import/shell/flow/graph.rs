@@ -15,6 +15,8 @@ pub(super) enum Taint {
     First,
     /// By choosing what a program fetched into it.
     Fetched,
+    /// As a part, without arguments of functions, which are followed as one.
+    Own,
 }
 
 /// Commands that read code from their input: of each kind the last one, and its program.
@@ -69,7 +71,7 @@ impl Graph<'_> {
     pub(super) fn read_by(&self, place: &Use) -> Vec<Reader> {
         let reader = |limit, name: &str, program| Reader { limit, name: name.to_owned(), program };
         match place {
-            Use::Program => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
+            Use::Program | Use::Name(_) => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
             Use::Code(limit, name) => vec![reader(*limit, name, false)],
             Use::Argument(id, begins) => {
                 let fetches = self.facts.commands.get(*id).is_some_and(|command| command.fetches);
@@ -122,6 +124,21 @@ impl Graph<'_> {
         readers
     }
 
+    /// True if other commands read what this one writes.
+    pub(super) fn output_is_read(&self, id: usize) -> bool {
+        let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
+        pipeline.is_some_and(|pipeline| pipeline.commands.iter().any(|other| *other > id))
+            || self.facts.outputs.iter().any(|(list, _)| list.contains(&id))
+    }
+
+    /// Returns the values in arguments and input of a command and of others in its pipeline.
+    pub(super) fn given_to(&self, id: usize, origins: &BTreeMap<String, BTreeSet<usize>>) -> BTreeSet<usize> {
+        let Some(command) = self.facts.commands.get(id) else { return BTreeSet::new() };
+        let inherited = command.inherits.then(|| INHERITED.to_owned());
+        let names = inherited.into_iter().chain([pipe(command.pipeline)]);
+        names.filter_map(|name| origins.get(&name)).flatten().copied().collect()
+    }
+
     /// Returns the values that each variable holds in this way.
     pub(super) fn origins(&self, values: &[ScriptValue], taint: Taint) -> BTreeMap<String, BTreeSet<usize>> {
         let mut origins: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
@@ -134,6 +151,9 @@ impl Graph<'_> {
         }
         for (source, place) in &self.facts.uses {
             for (into, begins, fetched) in self.fills(place) {
+                if taint == Taint::Own && into == POSITIONAL {
+                    continue;
+                }
                 match source {
                     Source::Variable(name) if !fetched && (begins || taint != Taint::First) => {
                         edges.entry(name.clone()).or_default().insert(into);
@@ -208,7 +228,9 @@ impl Graph<'_> {
                 }
                 into
             }
-            Use::Program | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) | Use::Operand => Vec::new(),
+            Use::Program | Use::Name(_) | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) | Use::Operand => {
+                Vec::new()
+            }
         }
     }
 }

@@ -55,6 +55,7 @@ impl Scanner<'_> {
             let text = &self.tokens[self.at..end];
             let has_values = text.iter().any(|token| matches!(token, Token::Value(_)));
             let script = self.begins_like_script(end);
+            self.python = self.python_values(end, document.quoted);
             if !document.quoted {
                 self.modes.push(Mode::Here(document.command, end, script));
                 return Ok(());

@@ -9,6 +9,12 @@ use super::{EXPANDED, Scanner};
 impl Scanner<'_> {
     /// Notes a word in the place of a program, or a keyword before it, that begins or ends a list.
     pub(super) fn keyword(&mut self, word: &str) {
+        let frame = self.frame();
+        match word {
+            "{" => frame.braces += 1,
+            "}" => frame.braces = frame.braces.saturating_sub(1),
+            _ => {}
+        }
         match word {
             "if" | "while" | "until" | "{" | "for" | "case" | "select" => self.open_list(),
             "fi" | "done" | "}" | "esac" => self.close_list(),

@@ -1,6 +1,7 @@
 //! Places for values: what is written there, and by what a value or variable is read.
 
 use super::super::flow::{Here, Source, Use};
+use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::{Reading, Redirect, Simple};
@@ -87,6 +88,7 @@ impl Scanner<'_> {
                             Reading::Assigned(name, first) => {
                                 uses.push(Use::Assigned(name, first && !(is_element && is_later)))
                             }
+                            Reading::Program if self.is_only_a_name(source, frame) => uses.push(Use::Name(command.id)),
                             Reading::Program => uses.push(Use::Program),
                             Reading::Executed(name) => uses.push(Use::Executed(name)),
                             Reading::Code(limit, reader, names) => {
@@ -118,6 +120,39 @@ impl Scanner<'_> {
         }
         self.done.operands.extend(options);
         self.done.facts.uses.extend(uses.into_iter().map(|place| (source.clone(), place)));
+    }
+
+    /// True if a source in the place of a program is one word, which no shell reads, and what the program writes is not captured.
+    fn is_only_a_name(&self, source: &Source, frame: usize) -> bool {
+        let Some(Frame { command, braces, parentheses, .. }) = self.frames.get(frame) else { return false };
+        let lists = self.modes.iter().filter(|mode| matches!(mode, Mode::Commands(_))).count();
+        // In braces it may be a part of a function, whose output is read where it is called.
+        if lists != 1 || *braces > 0 || *parentheses > 0 {
+            return false;
+        }
+        if !command.program.as_deref().is_none_or(|program| programs::PREFIXES.contains(&program)) {
+            return false;
+        }
+        match source {
+            Source::Value(index) => !self.values[*index].words && !self.is_whole_command(*index),
+            // Without quotes it is several words, of which `eval` may be the first.
+            Source::Variable(name) => is_name(name) && self.mode() == Mode::Double && self.peek() != Some('['),
+        }
+    }
+
+    /// True for a value without quotes that is all of a command: its author means text with arguments.
+    fn is_whole_command(&self, index: usize) -> bool {
+        if !matches!(self.mode(), Mode::Commands(_)) || self.values[index].omitted {
+            return false;
+        }
+        let mut rest = self.tokens[self.at.min(self.tokens.len())..].iter();
+        let next = rest.find(|token| !matches!(token, Token::Char(' ' | '\t')));
+        let ends = match next {
+            None => true,
+            Some(Token::Char(c)) => "\n;&|<>)#`".contains(*c),
+            Some(Token::Value(_)) => false,
+        };
+        ends && self.frames.last().is_some_and(|frame| !frame.command.in_word)
     }
 
     /// True if what follows up to the end of the substitution counts what it is given.
@@ -172,6 +207,9 @@ impl Scanner<'_> {
         let mode = self.mode();
         if mode == Mode::Comment {
             self.done.out.push_str(&format!("${}", value.variable));
+            return Ok(());
+        }
+        if matches!(mode, Mode::Here(..)) && self.python_value(index) {
             return Ok(());
         }
         let plain = matches!(mode, Mode::Commands(_));

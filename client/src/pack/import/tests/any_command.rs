@@ -1,0 +1,227 @@
+//! Actions whose callers give a command or name a program: disabled in every format, refused, and once a person has enabled
+//! them what their source is.
+
+use packs_schema::base::document::yaml;
+use packs_schema::base::finding::Severity;
+use serde_json::{Value, json};
+
+use super::executed::{execute, said, stderr, stdout};
+use super::*;
+use crate::pack::test::{TestError, TestOutcome};
+
+fn fixtures(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path)
+}
+
+/// Sources with the actions that callers give a command to.
+const GIVEN: [(&str, &[&str]); 4] = [
+    ("stackstorm/shapes", &["cmd_any"]),
+    ("puppet/modules/shapes", &["command"]),
+    ("ssm/shapes", &["any", "any_old", "any_program", "literal", "starts"]),
+    ("rundeck/shapes", &["Any_command", "Any_text", "Any_script"]),
+];
+
+fn imported(source: &str) -> (tempfile::TempDir, PathBuf, Report) {
+    let temp = tempfile::tempdir().unwrap();
+    let pack = temp.path().join("pack");
+    let report = import(&fixtures(source), &pack).unwrap();
+    (temp, pack, report)
+}
+
+/// Enables an action, as a person does after a review.
+fn enable(pack: &Path, action: &str) {
+    let file = pack.join(format!("actions/{action}.yaml"));
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches("\nenabled: false\n").count(), 1, "{text}");
+    fs::write(file, text.replace("\nenabled: false\n", "\nenabled: true\n")).unwrap();
+}
+
+fn run(pack: &Path, action: &str, given: &[&str]) -> Option<TestOutcome> {
+    match execute(pack, action, given, None) {
+        Ok(outcome) => Some(outcome),
+        Err(TestError::NoLauncher(_)) => {
+            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
+            None
+        }
+        Err(error) => panic!("{action}: {error}"),
+    }
+}
+
+#[test]
+fn they_are_disabled_in_every_format_and_no_others_are() {
+    for (source, given) in GIVEN {
+        let (_temp, pack, report) = imported(source);
+        let linted = lint(&pack).unwrap();
+        assert!(linted.builds(), "{source}: {:?}", linted.findings);
+        let of_author = &[] as &[&str];
+        let mut disabled: Vec<String> = linted
+            .checked
+            .iter()
+            .flat_map(|checked| &checked.actions)
+            .filter(|action| !action.enabled)
+            .map(|action| action.name.to_string())
+            .filter(|name| !of_author.contains(&name.as_str()))
+            .collect();
+        disabled.sort();
+        let mut wanted: Vec<&str> = given.to_vec();
+        wanted.sort_unstable();
+        assert_eq!(disabled, wanted, "{source}");
+        let mut totals = Totals::default();
+        totals.add(&report);
+        assert_eq!(totals.disabled, given.len(), "{source}");
+        for name in given {
+            let action = report.actions.iter().find(|action| action.name == *name).unwrap();
+            assert_eq!(action.verdict(), Verdict::MadeSafer, "{source} {name}");
+            let found: Vec<_> = action.findings.iter().filter(|finding| finding.code == "any_command").collect();
+            assert_eq!(found.len(), 1, "{source} {name}: {:?}", action.findings);
+            let words = "the action is disabled: restrict the parameter by an enum or a pattern, or set enabled: true after a review";
+            assert!(found[0].message.contains(words), "{source} {name}: {}", found[0]);
+            let noted = |finding: &packs_schema::base::finding::Finding| {
+                finding.code == "disabled"
+                    && finding.severity == Severity::Note
+                    && finding.at == format!("actions/{name}.yaml: enabled")
+            };
+            assert!(linted.findings.iter().any(noted), "{source} {name}: {:?}", linted.findings);
+            let refused = execute(&pack, name, &[], None).unwrap_err().to_string();
+            assert!(refused.contains("is disabled, so agents refuse it as well"), "{source} {name}: {refused}");
+        }
+    }
+}
+
+/// Asks the reference of Systems Manager.
+fn systems_manager(file: &str, given: &Value) -> Value {
+    let text = fs::read_to_string(fixtures("ssm/shapes").join(file)).unwrap();
+    let document: Value = yaml::parse(&text).unwrap();
+    said(&fixtures("ssm/reference.py"), &json!({"document": document, "parameters": given}), None)
+}
+
+#[test]
+fn enabled_documents_do_what_systems_manager_does() {
+    let (_temp, pack, _) = imported("ssm/shapes");
+    ["any", "any_old", "any_program", "literal", "starts"].iter().for_each(|action| enable(&pack, action));
+    let lines = |lines: &[&str]| (format!("commands={}", lines.join("\n")), json!({"commands": lines}));
+    let python = ["#!/usr/bin/env python3", "import os", "print([1, 2], 'SSM_commands' in os.environ)"];
+    let value = |name: &str, value: &str| (format!("{name}={value}"), json!({name: value}));
+    for (file, (given, parameters)) in [
+        ("any.json", lines(&["echo a,b {1,2} \"$BASH_VERSION\"", "for i in 1 2; do", "  echo \"$i\"", "done"])),
+        ("any.json", lines(&["exit 3"])),
+        ("any.json", lines(&["echo one; false", "", "echo $?", "x='a  b'; echo \"$x\" # {{ commands }}"])),
+        ("any.json", lines(&["read x; echo \"<$x>\"", "cat <<E", "$HOME `echo d`", "E"])),
+        ("any_old.json", (String::new(), json!({}))),
+        ("any_old.json", lines(&["pwd"])),
+        ("any_program.yaml", value("Tool", "/bin/echo")),
+        ("any_program.yaml", value("Tool", "echo")),
+        ("any_program.yaml", value("Tool", "false")),
+        ("literal.yaml", (String::new(), json!({}))),
+        ("literal.yaml", value("Tags", "a=b c=d")),
+        ("starts.yaml", value("Name", "pwd")),
+        ("starts.yaml", value("Name", "/bin/pwd")),
+        ("starts.yaml", value("Name", "no-such-program")),
+        ("given.yaml", value("Command", "echo one; exit 3")),
+        ("given.yaml", value("Command", "printf \"%s\\n\" two")),
+    ] {
+        let action = file.split('.').next().unwrap();
+        let given: Vec<&str> = Some(given.as_str()).filter(|given| !given.is_empty()).into_iter().collect();
+        let Some(outcome) = run(&pack, action, &given) else { return };
+        let wanted = systems_manager(file, &parameters);
+        let told = format!("{file} {given:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
+        let printed = stdout(&outcome);
+        // A command of the caller is in a file, and not in the environment besides.
+        let printed = if given.first().is_some_and(|given| given.contains("python3")) {
+            printed.replace("False", "True")
+        } else {
+            printed
+        };
+        assert_eq!(printed, wanted["stdout"].as_str().unwrap(), "{told}");
+        assert_eq!(outcome.exit.exit_status.map(i64::from), wanted["code"].as_i64(), "{told}");
+    }
+    let (given, _) = lines(&python);
+    let Some(outcome) = run(&pack, "any", &[&given]) else { return };
+    assert_eq!(stdout(&outcome), "[1, 2] True\n", "{}", stderr(&outcome));
+    // The command is killed at its time-out, and its file is removed.
+    let before = left_behind();
+    let Some(outcome) = run(&pack, "any_old", &["commands=echo $0; sleep 300.14", "time=5"]) else { return };
+    assert_eq!(outcome.exit.exit_status, Some(124), "{}", stderr(&outcome));
+    let file = stdout(&outcome);
+    assert!(file.starts_with('/') && !Path::new(file.trim()).exists(), "{file}");
+    assert!(left_behind() <= before, "{file}");
+}
+
+/// Number of files of commands that were left.
+fn left_behind() -> usize {
+    let entries = fs::read_dir(std::env::temp_dir()).unwrap().filter_map(Result::ok);
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("bolt-step-")).count()
+}
+
+#[test]
+fn enabled_jobs_and_actions_do_what_their_sources_do() {
+    let (_temp, pack, _) = imported("rundeck/shapes");
+    let jobs: Vec<Value> = yaml::parse(&fs::read_to_string(fixtures("rundeck/shapes/jobs.yaml")).unwrap()).unwrap();
+    ["Any_command", "Any_text", "Any_script"].iter().for_each(|action| enable(&pack, action));
+    for (name, option, value) in [
+        ("Any command", "command", "pwd"),
+        ("Any command", "command", "echo one; exit 3"),
+        ("Any text", "command", "echo one 'a  b'; exit 3"),
+        ("Any text", "command", "for i in 1 2; do echo \"$i ${BASH_VERSION:+bash}\"; done"),
+        ("Any script", "text", "for a in \"$@\"; do echo \"<$a>\"; done"),
+        ("Any script", "text", "#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:])"),
+    ] {
+        let Some(outcome) = run(&pack, &name.replace(' ', "_"), &[&format!("{option}={value}")]) else { return };
+        let job = jobs.iter().find(|job| job["name"] == name).unwrap();
+        let asked = json!({"job": job, "options": {option: value}, "directory": fixtures("rundeck/shapes")});
+        let wanted = said(&fixtures("rundeck/reference.py"), &asked, None);
+        let told = format!("{name} {value:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
+        if value != "pwd" {
+            assert_eq!(stdout(&outcome), wanted["stdout"].as_str().unwrap(), "{told}");
+        }
+        assert_eq!(outcome.exit.exit_status.map(i64::from), wanted["code"].as_i64(), "{told}");
+    }
+    let (_temp, pack, _) = imported("stackstorm/shapes");
+    enable(&pack, "cmd_any");
+    let source = fixtures("stackstorm/shapes");
+    let metadata: Value = yaml::parse(&fs::read_to_string(source.join("actions/cmd_any.yaml")).unwrap()).unwrap();
+    for command in
+        ["echo one; exit 3", "echo \"$(echo a  b)\" {1,2} 'x'\ncat", "printf '%s\\n' \"${BASH_VERSION:+bash}\""]
+    {
+        let Some(outcome) = run(&pack, "cmd_any", &[&format!("cmd={command}")]) else { return };
+        let asked = json!({"metadata": metadata, "parameters": {"cmd": command}, "config": {}});
+        let wanted = said(&fixtures("stackstorm/reference.py"), &asked, Some(&source));
+        let told = format!("{command:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
+        assert_eq!(stdout(&outcome), wanted["stdout"].as_str().unwrap(), "{told}");
+        assert_eq!(outcome.exit.exit_status.map(i64::from), wanted["exit"].as_i64(), "{told}");
+    }
+}
+
+#[test]
+fn a_value_that_names_a_program_is_no_shell_text() {
+    let (_temp, pack, _) = imported("ssm/shapes");
+    enable(&pack, "starts");
+    enable(&pack, "any_program");
+    for value in [
+        "echo hurt",
+        "x; echo hurt",
+        "x$(echo hurt)",
+        "x`echo hurt`",
+        "eval echo hurt",
+        "x && echo hurt",
+        "x > hurt",
+        "-c echo hurt",
+        "/bin/echo hurt",
+        "x ${IFS}",
+    ] {
+        let Some(outcome) = run(&pack, "starts", &[&format!("Name={value}")]) else { return };
+        assert_eq!(stdout(&outcome), format!("no <{value}>\n<plain>\n"), "{value:?}: {}", stderr(&outcome));
+    }
+    for value in ["echo hurt", "x; echo hurt", "$(echo hurt)", "`echo hurt`", "x\necho hurt", "A=b echo hurt"] {
+        let Some(outcome) = run(&pack, "any_program", &[&format!("Tool={value}")]) else { return };
+        assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(127), ""), "{value:?}");
+    }
+    for (action, value, words) in [
+        ("any_program", "Tool=-c", "must match"),
+        ("any_program", "Tool=--help", "must match"),
+        ("starts", "Name=x\ny", "must match"),
+    ] {
+        let refused = execute(&pack, action, &[value], None).unwrap_err().to_string();
+        assert!(refused.contains(words), "{action} {value:?}: {refused}");
+    }
+}
