@@ -12,8 +12,9 @@
 //! A [`Caller`] exists only when some grant gives the principal one of the verbs; a [`Permit`] only when one
 //! covers the action. Both are made here and nowhere else. The file is checked for changes
 //! at each request and each second, so that a revoked grant also ends requests in progress; one that is written in place has to
-//! settle first (`site_file`). A file that cannot be used leaves the previous grants in effect, and the agent degraded. Where there are none because the file could not be used since the start,
-//! the interface answers no caller and nothing leaves the queue; root has local access all the same (`Access::enter_local`).
+//! settle first (`site_file`). A file that cannot be used leaves the previous grants in effect, and the agent degraded. Where
+//! there are none because the file could not be used since the start, the interface answers no caller and nothing leaves the
+//! queue; root has local access all the same (`Access::enter_local`).
 
 mod caller;
 

@@ -129,7 +129,7 @@ mod tests {
             panic!("it is a stream")
         };
         assert_eq!(pieces.next().await.unwrap().unwrap(), "one");
-        std::fs::write(&path, change).unwrap();
+        crate::site_file::replace(&path, change);
         access.check_for_changes();
         pieces.next().await.unwrap().map_err(|error| error.to_string())
     }
