@@ -1,5 +1,5 @@
 //! Actions whose callers give a whole command, or name a program. They are imported disabled: agents run them only after a
-//! person has restricted the parameter, or has enabled them.
+//! person has enabled them, and should have restricted the parameter.
 
 use super::report::{ANY_COMMAND, Effect, ImportFinding};
 use super::schema::Sink;
@@ -20,7 +20,7 @@ pub(super) fn note(sink: &mut Sink<'_>, place: &[&str], parameter: &str, given: 
         Given::Program => "choose any program",
     };
     let message = format!(
-        "callers would {freedom} with {parameter}; the action is disabled: restrict the parameter by an enum or a pattern, or set \
+        "callers would {freedom} with {parameter}; the action is disabled: restrict the parameter by an enum or a pattern, and set \
          enabled: true after a review"
     );
     sink.add(ANY_COMMAND, Effect::Safer, place, message);

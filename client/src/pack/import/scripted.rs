@@ -162,8 +162,22 @@ fn interpreter(line: &str) -> Result<&str, Blocked> {
     })
 }
 
+/// Refuses parameters with one variable: a script would get the value of one in the place of the other, which was not checked for it.
+fn refuse_twins(parameters: &[Parameter], sink: &mut Sink<'_>) {
+    for (at, parameter) in parameters.iter().enumerate() {
+        if let Some(twin) = parameters[..at].iter().find(|twin| twin.value.variable == parameter.value.variable) {
+            let message = format!(
+                "{} and {} would both be the variable {}; rename one of them",
+                twin.source, parameter.source, parameter.value.variable
+            );
+            sink.add("one_variable", Effect::Blocks, &["parameters", &parameter.source], message);
+        }
+    }
+}
+
 /// Applies what the scripts need of values, and says what was changed.
 pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], sink: &mut Sink<'_>) {
+    refuse_twins(parameters, sink);
     // Values that are no parameters have indices beyond them.
     let count = parameters.len();
     let of = |list: fn(&Rewritten) -> &Vec<usize>| -> BTreeSet<usize> {

@@ -96,8 +96,8 @@ pub(super) struct Facts {
 impl Facts {
     /// True if the script writes files with redirections.
     fn writes_files(&self) -> bool {
-        let is_none =
-            |file: &String| file.starts_with("/dev/") || file == "-" || file.bytes().all(|b| b.is_ascii_digit());
+        const STREAMS: [&str; 5] = ["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty", "-"];
+        let is_none = |file: &String| STREAMS.contains(&&**file) || file.bytes().all(|b| b.is_ascii_digit());
         !self.written.iter().all(is_none)
     }
 

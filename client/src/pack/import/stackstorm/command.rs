@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::defaults::{ask_caller, template_message};
 use super::draft::{Draft, Run, Surroundings};
@@ -76,10 +76,14 @@ fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
     schema.insert("required".to_owned(), json!(true));
     if !schema.contains_key("enum") {
         schema.entry("minLength").or_insert_with(|| json!(1));
-        any_command::note(&mut draft.sink, &PLACE, "cmd", any_command::Given::Command);
     }
     draft.add_parameter("cmd", &Value::Object(schema));
     let bolt = bolt_name(draft, "cmd")?;
+    // What is left of its schema counts: a list of values that is none is not written.
+    let is_listed = |schema: &Map<String, Value>| schema.get("enum").is_some_and(Value::is_array);
+    if !draft.parameters.get(&bolt).is_some_and(is_listed) {
+        any_command::note(&mut draft.sink, &PLACE, "cmd", any_command::Given::Command);
+    }
     if draft.parameters.get(&bolt).is_some_and(|schema| holds_secret(&Value::Object(schema.clone()))) {
         let message = "the command is a secret, and /proc shows commands to every account of the instance";
         draft.block("secret_argument", &PLACE, message);

@@ -74,7 +74,7 @@ fn they_are_disabled_in_every_format_and_no_others_are() {
             assert_eq!(action.verdict(), Verdict::MadeSafer, "{source} {name}");
             let found: Vec<_> = action.findings.iter().filter(|finding| finding.code == "any_command").collect();
             assert_eq!(found.len(), 1, "{source} {name}: {:?}", action.findings);
-            let words = "the action is disabled: restrict the parameter by an enum or a pattern, or set enabled: true after a review";
+            let words = "the action is disabled: restrict the parameter by an enum or a pattern, and set enabled: true after a review";
             assert!(found[0].message.contains(words), "{source} {name}: {}", found[0]);
             let noted = |finding: &packs_schema::base::finding::Finding| {
                 finding.code == "disabled"
@@ -85,6 +85,46 @@ fn they_are_disabled_in_every_format_and_no_others_are() {
             let refused = execute(&pack, name, &[], None).unwrap_err().to_string();
             assert!(refused.contains("is disabled, so agents refuse it as well"), "{source} {name}: {refused}");
         }
+    }
+}
+
+#[test]
+fn a_list_of_commands_that_is_none_leaves_the_action_disabled() {
+    for list in ["null", "abc", "'{{ x }}'", "{a: 1}"] {
+        let action = format!(
+            "name: any\nrunner_type: local-shell-cmd\nparameters:\n  cmd: {{type: string, required: true, enum: {list}}}\n"
+        );
+        let pack = stackstorm::Pack::new(&[("actions/any.yaml", &action)]);
+        let report = pack.import().unwrap();
+        let any = report.actions.iter().find(|action| action.name == "any").unwrap();
+        let is_disabled = any.findings.iter().any(|finding| finding.code == "any_command");
+        assert!(is_disabled || any.verdict() == Verdict::CannotRun, "{list}: {:?}", any.findings);
+        let written = fs::read_to_string(pack.temp.path().join("pack/actions/any.yaml")).unwrap_or_default();
+        assert!(!written.contains("enabled: true"), "{list}: {written}");
+    }
+    let listed = "name: any\nrunner_type: local-shell-cmd\nparameters:\n  cmd: {type: string, enum: [ls, pwd]}\n";
+    let report = stackstorm::Pack::new(&[("actions/any.yaml", listed)]).import().unwrap();
+    let any = report.actions.iter().find(|action| action.name == "any").unwrap();
+    assert!(!any.findings.iter().any(|finding| finding.code == "any_command"), "{:?}", any.findings);
+}
+
+#[test]
+fn values_with_one_variable_are_refused() {
+    let document = json!({
+        "schemaVersion": "2.2",
+        "parameters": {"a-b": {"type": "String", "allowedValues": ["ls", "pwd"]}, "a_b": {"type": "String"}},
+        "mainSteps": [{"action": "aws:runShellScript", "name": "one", "inputs": {"runCommand": ["eval \"{{ a-b }}\""]}}],
+    });
+    let job = "- name: job\n  options:\n  - {name: run-it, enforced: true, values: [ls, pwd]}\n  - {name: run_it}\n  sequence:\n    \
+               commands:\n    - exec: eval \"${option.run-it}\"\n";
+    for (file, text, variable) in
+        [("one.json", document.to_string(), "SSM_a_b"), ("jobs.yaml", job.to_owned(), "RD_OPTION_RUN_IT")]
+    {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("source")).unwrap();
+        fs::write(temp.path().join("source").join(file), text).unwrap();
+        let error = import(&temp.path().join("source"), &temp.path().join("pack")).unwrap_err().to_string();
+        assert!(error.contains(&format!("would both be the variable {variable}; rename one of them")), "{error}");
     }
 }
 

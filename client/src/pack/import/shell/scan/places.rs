@@ -134,7 +134,10 @@ impl Scanner<'_> {
             return false;
         }
         match source {
-            Source::Value(index) => !self.values[*index].words && !self.is_whole_command(*index),
+            Source::Value(index) => {
+                let is_word = matches!(self.mode(), Mode::Commands(_) | Mode::Double | Mode::Single);
+                is_word && !self.values[*index].words && !self.is_whole_command(*index)
+            }
             // Without quotes it is several words, of which `eval` may be the first.
             Source::Variable(name) => is_name(name) && self.mode() == Mode::Double && self.peek() != Some('['),
         }

@@ -30,6 +30,17 @@ const EVALUATING: &[&str] = &[
     "locals",
     "os",
     "ssh",
+    // Text for a shell, a shell, or values that come beside this one.
+    "getoutput",
+    "getstatusoutput",
+    "fabric",
+    "sh",
+    "bash",
+    "dash",
+    "ksh",
+    "zsh",
+    "argv",
+    "stdin",
 ];
 
 /// Values in a program in Python.

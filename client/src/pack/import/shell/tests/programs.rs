@@ -72,6 +72,10 @@ fn a_value_that_is_more_than_the_name_of_a_program_is_refused() {
         "curl -o x {{b}}; {{a}} y",
         "echo {{b}} > x; {{a}} y",
         "echo {{b}} | tee x; {{a}} y",
+        "echo {{b}} > /dev/shm/x; {{a}} /dev/shm/x",
+        // Words of an expansion without quotes.
+        "${X:-{{a}}} x",
+        "sudo ${X:-{{a}}} x",
         "$(curl {{a}}) x",
         "PATH={{a}}; x",
     ] {
@@ -157,6 +161,9 @@ fn a_value_that_is_a_literal_of_python_is_read_by_the_program() {
         "import subprocess; subprocess.call('{{a}}', shell=True)",
         "import subprocess; subprocess.call('{{a}}', **{'shell': 1})",
         "import os as o; o.execvp('{{a}}', [])",
+        "import subprocess; subprocess.getoutput('{{a}}')",
+        "import subprocess; subprocess.call(['sh', '-c', '{{a}}'])",
+        "import subprocess, sys; subprocess.call(['{{a}}', '-c', sys.argv[1]])",
         "print('x {{a}}')",
         "print(f'{{a}}')",
         "print('''{{a}}''')",
