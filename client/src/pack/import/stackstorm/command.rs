@@ -79,7 +79,7 @@ fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
     }
     draft.add_parameter("cmd", &Value::Object(schema));
     let bolt = bolt_name(draft, "cmd")?;
-    // What is left of its schema counts: a list of values that is none is not written.
+    // The schema as it is written counts: a list of values that is none is dropped from it.
     let is_listed = |schema: &Map<String, Value>| schema.get("enum").is_some_and(Value::is_array);
     if !draft.parameters.get(&bolt).is_some_and(is_listed) {
         any_command::note(&mut draft.sink, &PLACE, "cmd", any_command::Given::Command);
