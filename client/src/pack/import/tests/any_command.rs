@@ -5,9 +5,8 @@ use packs_schema::base::document::yaml;
 use packs_schema::base::finding::Severity;
 use serde_json::{Value, json};
 
-use super::executed::{execute, said, stderr, stdout};
+use super::executed::{execute, run_action, said, stderr, stdout};
 use super::*;
-use crate::pack::test::{TestError, TestOutcome};
 
 fn fixtures(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(path)
@@ -36,31 +35,18 @@ fn enable(pack: &Path, action: &str) {
     fs::write(file, text.replace("\nenabled: false\n", "\nenabled: true\n")).unwrap();
 }
 
-fn run(pack: &Path, action: &str, given: &[&str]) -> Option<TestOutcome> {
-    match execute(pack, action, given, None) {
-        Ok(outcome) => Some(outcome),
-        Err(TestError::NoLauncher(_)) => {
-            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
-            None
-        }
-        Err(error) => panic!("{action}: {error}"),
-    }
-}
-
 #[test]
 fn they_are_disabled_in_every_format_and_no_others_are() {
     for (source, given) in GIVEN {
         let (_temp, pack, report) = imported(source);
         let linted = lint(&pack).unwrap();
         assert!(linted.builds(), "{source}: {:?}", linted.findings);
-        let of_author = &[] as &[&str];
         let mut disabled: Vec<String> = linted
             .checked
             .iter()
             .flat_map(|checked| &checked.actions)
             .filter(|action| !action.enabled)
             .map(|action| action.name.to_string())
-            .filter(|name| !of_author.contains(&name.as_str()))
             .collect();
         disabled.sort();
         let mut wanted: Vec<&str> = given.to_vec();
@@ -162,7 +148,7 @@ fn enabled_documents_do_what_systems_manager_does() {
     ] {
         let action = file.split('.').next().unwrap();
         let given: Vec<&str> = Some(given.as_str()).filter(|given| !given.is_empty()).into_iter().collect();
-        let Some(outcome) = run(&pack, action, &given) else { return };
+        let Some(outcome) = run_action(&pack, action, &given) else { return };
         let wanted = systems_manager(file, &parameters);
         let told = format!("{file} {given:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
         let printed = stdout(&outcome);
@@ -176,11 +162,11 @@ fn enabled_documents_do_what_systems_manager_does() {
         assert_eq!(outcome.exit.exit_status.map(i64::from), wanted["code"].as_i64(), "{told}");
     }
     let (given, _) = lines(&python);
-    let Some(outcome) = run(&pack, "any", &[&given]) else { return };
+    let Some(outcome) = run_action(&pack, "any", &[&given]) else { return };
     assert_eq!(stdout(&outcome), "[1, 2] True\n", "{}", stderr(&outcome));
     // The command is killed at its time-out, and its file is removed.
     let before = left_behind();
-    let Some(outcome) = run(&pack, "any_old", &["commands=echo $0; sleep 300.14", "time=5"]) else { return };
+    let Some(outcome) = run_action(&pack, "any_old", &["commands=echo $0; sleep 300.14", "time=5"]) else { return };
     assert_eq!(outcome.exit.exit_status, Some(124), "{}", stderr(&outcome));
     let file = stdout(&outcome);
     assert!(file.starts_with('/') && !Path::new(file.trim()).exists(), "{file}");
@@ -206,7 +192,7 @@ fn enabled_jobs_and_actions_do_what_their_sources_do() {
         ("Any script", "text", "for a in \"$@\"; do echo \"<$a>\"; done"),
         ("Any script", "text", "#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:])"),
     ] {
-        let Some(outcome) = run(&pack, &name.replace(' ', "_"), &[&format!("{option}={value}")]) else { return };
+        let Some(outcome) = run_action(&pack, &name.replace(' ', "_"), &[&format!("{option}={value}")]) else { return };
         let job = jobs.iter().find(|job| job["name"] == name).unwrap();
         let asked = json!({"job": job, "options": {option: value}, "directory": fixtures("rundeck/shapes")});
         let wanted = said(&fixtures("rundeck/reference.py"), &asked, None);
@@ -223,7 +209,7 @@ fn enabled_jobs_and_actions_do_what_their_sources_do() {
     for command in
         ["echo one; exit 3", "echo \"$(echo a  b)\" {1,2} 'x'\ncat", "printf '%s\\n' \"${BASH_VERSION:+bash}\""]
     {
-        let Some(outcome) = run(&pack, "cmd_any", &[&format!("cmd={command}")]) else { return };
+        let Some(outcome) = run_action(&pack, "cmd_any", &[&format!("cmd={command}")]) else { return };
         let asked = json!({"metadata": metadata, "parameters": {"cmd": command}, "config": {}});
         let wanted = said(&fixtures("stackstorm/reference.py"), &asked, Some(&source));
         let told = format!("{command:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
@@ -249,11 +235,11 @@ fn a_value_that_names_a_program_is_no_shell_text() {
         "/bin/echo hurt",
         "x ${IFS}",
     ] {
-        let Some(outcome) = run(&pack, "starts", &[&format!("Name={value}")]) else { return };
+        let Some(outcome) = run_action(&pack, "starts", &[&format!("Name={value}")]) else { return };
         assert_eq!(stdout(&outcome), format!("no <{value}>\n<plain>\n"), "{value:?}: {}", stderr(&outcome));
     }
     for value in ["echo hurt", "x; echo hurt", "$(echo hurt)", "`echo hurt`", "x\necho hurt", "A=b echo hurt"] {
-        let Some(outcome) = run(&pack, "any_program", &[&format!("Tool={value}")]) else { return };
+        let Some(outcome) = run_action(&pack, "any_program", &[&format!("Tool={value}")]) else { return };
         assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(127), ""), "{value:?}");
     }
     for (action, value, words) in [

@@ -27,6 +27,23 @@ pub(super) fn execute(
     })
 }
 
+/// The same, without a site configuration; says that it is skipped where there is no launcher.
+pub(super) fn run_action(pack: &Path, action: &str, given: &[&str]) -> Option<TestOutcome> {
+    unless_skipped(action, execute(pack, action, given, None))
+}
+
+/// Returns what was executed; says that it is skipped where there is no launcher.
+pub(super) fn unless_skipped(action: &str, executed: Result<TestOutcome, TestError>) -> Option<TestOutcome> {
+    match executed {
+        Ok(outcome) => Some(outcome),
+        Err(TestError::NoLauncher(_)) => {
+            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
+            None
+        }
+        Err(error) => panic!("{action}: {error}"),
+    }
+}
+
 pub(super) fn stdout(outcome: &TestOutcome) -> String {
     let pieces = outcome.output.iter().filter(|piece| piece.stream == Stream::Stdout);
     String::from_utf8_lossy(&pieces.flat_map(|piece| piece.data.clone()).collect::<Vec<u8>>()).into_owned()
@@ -81,16 +98,8 @@ impl Imported {
     }
 
     fn run(&self, action: &str, given: &[&str]) -> Option<TestOutcome> {
-        match execute(&self.temp.path().join("pack"), action, given, Some(&self.temp.path().join("site.yaml"))) {
-            Ok(outcome) => Some(outcome),
-            Err(TestError::NoLauncher(_)) => {
-                eprintln!(
-                    "SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH"
-                );
-                None
-            }
-            Err(error) => panic!("{action}: {error}"),
-        }
+        let (pack, site) = (self.temp.path().join("pack"), self.temp.path().join("site.yaml"));
+        unless_skipped(action, execute(&pack, action, given, Some(&site)))
     }
 }
 

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::executed::{execute, said, stderr, stdout};
+use super::executed::{execute, run_action, said, stderr, stdout};
 use super::*;
 use crate::pack::import::source::SourceFile;
-use crate::pack::test::{TestError, TestOutcome};
 
 mod interpreters;
 mod notes;
@@ -102,17 +101,6 @@ fn reasons_name_job_and_remedy() {
     }
 }
 
-fn run(pack: &Path, action: &str, given: &[&str]) -> Option<TestOutcome> {
-    match execute(pack, action, given, None) {
-        Ok(outcome) => Some(outcome),
-        Err(TestError::NoLauncher(_)) => {
-            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
-            None
-        }
-        Err(error) => panic!("{action}: {error}"),
-    }
-}
-
 #[test]
 fn imported_jobs_do_what_rundeck_does() {
     let (_temp, pack, _) = imported();
@@ -144,7 +132,7 @@ fn imported_jobs_do_what_rundeck_does() {
         ("Numbers", vec![], json!({})),
         ("Numbers", vec!["count=40", "level=2"], json!({"count": "40", "level": "2"})),
     ] {
-        let Some(outcome) = run(&pack, &name.replace(' ', "_"), &given) else { return };
+        let Some(outcome) = run_action(&pack, &name.replace(' ', "_"), &given) else { return };
         let job = all.iter().find(|job| job["name"] == name).unwrap();
         let asked = json!({"job": job, "options": options, "directory": directory, "meant": name == "Notation"});
         let wanted = said(&directory.parent().unwrap().join("reference.py"), &asked, None);
@@ -160,7 +148,7 @@ fn imported_jobs_do_what_rundeck_does() {
         executed += 1;
     }
     assert!(executed > 21, "{executed}");
-    let Some(outcome) = run(&pack, "From_XML", &["service=ssh", "note=c & d"]) else { return };
+    let Some(outcome) = run_action(&pack, "From_XML", &["service=ssh", "note=c & d"]) else { return };
     assert_eq!(stdout(&outcome), "restart ssh\ndone\nc & d examples\nhandled c & d\nc & d\n", "{}", stderr(&outcome));
     assert_eq!(outcome.exit.exit_status, Some(0));
 }
@@ -169,7 +157,7 @@ fn imported_jobs_do_what_rundeck_does() {
 fn options_are_checked_and_never_text_of_a_script() {
     let (_temp, pack, _) = imported();
     for value in ["$(echo hurt)", "'; echo hurt; '", "\"; echo hurt #", "`echo hurt`", "a\necho hurt"] {
-        let Some(outcome) = run(&pack, "Echo_text", &[&format!("text={value}")]) else { return };
+        let Some(outcome) = run_action(&pack, "Echo_text", &[&format!("text={value}")]) else { return };
         assert_eq!(outcome.exit.exit_status, Some(0), "{value}: {}", stderr(&outcome));
         let printed = stdout(&outcome);
         assert_eq!(printed.matches(value).count(), 6, "{value:?}: {printed}");

@@ -2,10 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::executed::{execute, said, stderr, stdout};
+use super::executed::{execute, run_action, said, stderr, stdout};
 use super::*;
 use crate::pack::import::source::SourceFile;
-use crate::pack::test::{TestError, TestOutcome};
 
 fn documents() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/ssm/shapes")
@@ -83,17 +82,6 @@ fn reference(file: &str, given: &Value) -> Value {
     said(&program, &json!({"document": document, "parameters": given}), None)
 }
 
-fn run(pack: &Path, action: &str, given: &[&str]) -> Option<TestOutcome> {
-    match execute(pack, action, given, None) {
-        Ok(outcome) => Some(outcome),
-        Err(TestError::NoLauncher(_)) => {
-            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
-            None
-        }
-        Err(error) => panic!("{action}: {error}"),
-    }
-}
-
 #[test]
 fn imported_documents_do_what_systems_manager_does() {
     let temp = tempfile::tempdir().unwrap();
@@ -142,7 +130,7 @@ fn imported_documents_do_what_systems_manager_does() {
         ("words.yaml", vec!["packages=x  y z"], json!({"packages": "x  y z"})),
     ] {
         let action = file.split('.').next().unwrap();
-        let Some(outcome) = run(&pack, action, &given) else { return };
+        let Some(outcome) = run_action(&pack, action, &given) else { return };
         let wanted = reference(file, &parameters);
         let told = format!("{file} {given:?}: {outcome:?} {}\nreference: {wanted}", stderr(&outcome));
         assert_eq!(stdout(&outcome), wanted["stdout"].as_str().unwrap(), "{told}");
@@ -174,16 +162,16 @@ fn values_of_callers_are_never_text_of_a_script() {
         "${HOME}",
         "EOF\necho hurt",
     ] {
-        let Some(outcome) = run(&pack, "quotes", &[&format!("Message={value}")]) else { return };
+        let Some(outcome) = run_action(&pack, "quotes", &[&format!("Message={value}")]) else { return };
         assert_eq!(outcome.exit.exit_status, Some(0), "{value}: {}", stderr(&outcome));
         let printed = stdout(&outcome);
         assert!(printed.matches(value).count() >= 9, "{value:?}: {printed}");
         assert!(!printed.lines().any(|line| line == "hurt" || line == "a hurt"), "{value:?}: {printed}");
     }
-    let Some(outcome) = run(&pack, "steps", &["First=194"]) else { return };
+    let Some(outcome) = run_action(&pack, "steps", &["First=194"]) else { return };
     assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(194), "first\n"));
     assert!(stderr(&outcome).contains("asks for a reboot"), "{}", stderr(&outcome));
-    let Some(outcome) = run(&pack, "docker", &[]) else { return };
+    let Some(outcome) = run_action(&pack, "docker", &[]) else { return };
     assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(1), "shown\n"));
     assert!(stderr(&outcome).contains("supported on Amazon Linux only"), "{}", stderr(&outcome));
     for (action, given, words) in [

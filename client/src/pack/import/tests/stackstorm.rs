@@ -1,8 +1,8 @@
 //! Secrets, lists, directories and variables of StackStorm's actions: small packs, each for one shape.
 
-use super::executed::{execute, stderr, stdout};
+use super::executed::{execute, stderr, stdout, unless_skipped};
 use super::*;
-use crate::pack::test::{TestError, TestOutcome};
+use crate::pack::test::TestOutcome;
 
 /// A pack with a configuration of which `token` is secret.
 pub(super) struct Pack {
@@ -39,14 +39,7 @@ impl Pack {
     fn run(&self, action: &str, given: &[&str]) -> Option<TestOutcome> {
         let site = self.temp.path().join("site.yaml");
         fs::write(&site, "region: south\n_hosts: [a b, c]\n".replace("_hosts", "c__hosts")).unwrap();
-        match execute(&self.temp.path().join("pack"), action, given, Some(&site)) {
-            Ok(outcome) => Some(outcome),
-            Err(TestError::NoLauncher(_)) => {
-                eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch");
-                None
-            }
-            Err(error) => panic!("{action}: {error}"),
-        }
+        unless_skipped(action, execute(&self.temp.path().join("pack"), action, given, Some(&site)))
     }
 }
 

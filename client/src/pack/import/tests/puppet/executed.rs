@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::executed::{stderr, stdout};
+use super::super::executed::{stderr, stdout, unless_skipped};
 use super::*;
 use crate::pack::test::{TestError, TestOptions, TestOutcome, run};
 
@@ -42,16 +42,7 @@ impl Imported {
     }
 
     fn run(&self, action: &str, given: &Value, noop: bool) -> Option<TestOutcome> {
-        match self.try_run(action, given, noop) {
-            Ok(outcome) => Some(outcome),
-            Err(TestError::NoLauncher(_)) => {
-                eprintln!(
-                    "SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH"
-                );
-                None
-            }
-            Err(error) => panic!("{action}: {error}"),
-        }
+        unless_skipped(action, self.try_run(action, given, noop))
     }
 }
 

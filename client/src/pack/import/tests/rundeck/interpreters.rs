@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::executed::said;
 use super::super::*;
-use super::{jobs, run, stderr, stdout};
+use super::{jobs, run_action, stderr, stdout};
 
 /// Imports jobs of YAML as a pack.
 pub(super) fn imported(text: &str) -> (tempfile::TempDir, Report) {
@@ -45,7 +45,7 @@ fn steps_are_run_by_their_interpreters_with_values_in_the_environment() {
         let (temp, report) = imported(&text);
         assert_ne!(report.actions[0].verdict(), Verdict::CannotRun, "{interpreter}: {}", findings(&report));
         let all: Vec<Value> = packs_schema::base::document::yaml::parse(&text.replace("sudo -n -E ", "")).unwrap();
-        let Some(outcome) = run(&temp.path().join("pack"), "x", &["text=c d"]) else { return };
+        let Some(outcome) = run_action(&temp.path().join("pack"), "x", &["text=c d"]) else { return };
         let asked = json!({"job": all[0], "options": {"text": "c d"}, "directory": "/"});
         let wanted = said(&jobs().parent().unwrap().join("reference.py"), &asked, None);
         let told = format!("{interpreter}: {outcome:?} {}", stderr(&outcome));
@@ -57,7 +57,7 @@ fn steps_are_run_by_their_interpreters_with_values_in_the_environment() {
         "script: {SHELL}, scriptInterpreter: bash -c, args: 'x ${{option.text}}', interpreterArgsQuoted: true"
     ));
     let (temp, _) = imported(&text);
-    let Some(outcome) = run(&temp.path().join("pack"), "x", &["text=c'; echo hurt; '"]) else { return };
+    let Some(outcome) = run_action(&temp.path().join("pack"), "x", &["text=c'; echo hurt; '"]) else { return };
     assert_eq!(stdout(&outcome), "2 x c'; echo hurt; ' c'; echo hurt; ' \n", "{}", stderr(&outcome));
 }
 
