@@ -178,6 +178,34 @@ impl Held {
         Ok(())
     }
 
+    /// Sends another GET, and reads the whole answer: its head and its body.
+    pub async fn get(&mut self, path: &str) -> Result<String, String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let text = |e: std::io::Error| e.to_string();
+        self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes()).await.map_err(text)?;
+        self.0.flush().await.map_err(text)?;
+        let head = self.read_until("\r\n\r\n").await?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.ok_or_else(|| format!("it does not say its length: {head}"))?];
+        self.0.read_exact(&mut body).await.map_err(text)?;
+        Ok(head + &String::from_utf8_lossy(&body))
+    }
+
+    /// Reads up to and including `end`; returns what was read.
+    pub async fn read_until(&mut self, end: &str) -> Result<String, String> {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            read.push(self.first_byte().await?);
+        }
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
+    /// Returns the agent's own certificate, in DER, that this connection was made with.
+    pub fn server_certificate(&self) -> Vec<u8> {
+        let sent = self.0.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        sent.map(|certificate| certificate.to_vec()).unwrap_or_default()
+    }
+
     /// The first byte of the answer.
     pub async fn first_byte(&mut self) -> Result<u8, String> {
         use tokio::io::AsyncReadExt as _;
