@@ -22,7 +22,6 @@
 
 mod exceptions;
 mod host;
-mod manual;
 mod markdown;
 mod mentions;
 mod prose;

@@ -17,7 +17,6 @@ mod load;
 mod power;
 mod rollout;
 mod site;
-mod socket;
 mod states;
 mod steps;
 mod vm;

@@ -26,7 +26,6 @@ mod stopping;
 mod crowded;
 mod found;
 mod identity;
-mod list_shapes;
 mod local;
 mod revoked;
 mod shapes;

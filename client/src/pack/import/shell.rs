@@ -103,7 +103,8 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     }
     let decodes =
         |part: &Part| matches!(part, Part::Text(text) if DECODERS.iter().any(|decoder| text.contains(decoder)));
-    if needs.iter().any(|(_, need)| need.limit < Limit::Number) && parts.iter().any(decodes) {
+    let is_limited = |need: &Need| need.limit < Limit::Number && (need.followed || construct.is_some());
+    if needs.iter().any(|(_, need)| is_limited(need)) && parts.iter().any(decodes) {
         return Err(Refused::new("it decodes text, so that no limit keeps a value from being code"));
     }
     operands.sort_unstable();
@@ -125,7 +126,7 @@ fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
             !(begins && text[..at].ends_with(letter) || ends && text[at + construct.len()..].starts_with(letter))
         })))
         };
-    let written = || facts.written.intersection(&facts.run).next().map(|_| "a file that the script writes and runs");
+    let written = || facts.runs_written().then_some("a file that the script writes and runs");
     EVALUATING.iter().find(found).copied().or_else(written)
 }
 

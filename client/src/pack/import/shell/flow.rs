@@ -3,14 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limit::Limit;
-use super::{Refused, ScriptValue, programs};
+use super::{Refused, ScriptValue};
 
 mod graph;
+mod named;
 
-use graph::{Graph, Taint};
+use graph::{Graph, Origins, Taint};
 
-/// Name of the variable that holds all positional parameters.
+/// Name of the variable that holds all positional parameters. Each has a variable of its own besides, its number.
 pub(super) const POSITIONAL: &str = "@";
+
+/// Number of the last positional parameter that is told from those after it.
+const LAST_POSITIONAL: usize = 9;
+
+/// Returns the variable of a positional parameter.
+pub(super) fn positional(number: usize) -> String {
+    number.min(LAST_POSITIONAL).to_string()
+}
+
+/// True for the variables of positional parameters.
+fn is_positional(variable: &str) -> bool {
+    matches!(variable, "@" | "*") || variable.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns the variable of the input of a pipeline's commands, which has no name of a variable.
+pub(super) fn piped_to(pipeline: usize) -> String {
+    format!("|{pipeline}")
+}
+
+/// Returns the variable of what a function writes, which has no name of a variable.
+pub(super) fn output_of(function: &str) -> String {
+    format!("{function}()")
+}
 
 /// Name of the input of commands that have none of their own.
 pub(super) const INHERITED: &str = "<";
@@ -20,6 +44,18 @@ pub(super) const INHERITED: &str = "<";
 pub(super) enum Source {
     Value(usize),
     Variable(String),
+    /// A part of the value of a variable, which may be any one.
+    Cut(String),
+}
+
+impl Source {
+    /// Returns the variable that is read.
+    pub(super) fn variable(&self) -> Option<&str> {
+        match self {
+            Source::Value(_) => None,
+            Source::Variable(name) | Source::Cut(name) => Some(name),
+        }
+    }
 }
 
 /// Place where a source is read as more than data, or may be.
@@ -29,6 +65,11 @@ pub(super) enum Use {
     Program,
     /// Names the program of this command, and is nothing else: no shell reads it.
     Name(usize),
+    /// Names the file that is the input of a command.
+    File,
+    /// Is in quoted text beside the name of this command's program, which may read it as code; `true` where it names
+    /// a program there.
+    Beside(usize, bool),
     /// Is the value of this variable, which is run, or decides what is.
     Executed(String),
     /// Is code of this reader.
@@ -41,10 +82,21 @@ pub(super) enum Use {
     Assigned(String, bool),
     /// Chooses the value of a variable, which a program fetches.
     FetchedInto(String),
-    /// Is an argument of this command, whose output may be the input of others; `true` where that would begin a command.
-    Argument(usize, bool),
+    /// Is in an argument of this command, whose output may be the input of others.
+    Argument(usize, Given),
     /// Is in a here-document of this command.
     Here(usize, Here),
+}
+
+/// Place in an argument.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given {
+    /// A command would begin here in what the program writes.
+    pub(super) begins: bool,
+    /// A command would begin here in this argument.
+    pub(super) begins_word: bool,
+    /// Number of the argument. None where it depends on how many words are before it.
+    pub(super) number: Option<usize>,
 }
 
 /// Place in a here-document.
@@ -63,6 +115,8 @@ pub(super) struct CommandFacts {
     pub(super) pipeline: usize,
     /// Variables that it fills from its input.
     pub(super) reads: Vec<String>,
+    /// True if one variable gets all of its input.
+    pub(super) reads_whole: bool,
     /// The limit that code in its input needs; `true` for code of a shell.
     pub(super) input: Option<(Limit, bool)>,
     /// Its input is that of the list of commands around it.
@@ -82,9 +136,17 @@ pub(super) struct Facts {
     /// Commands by their number.
     pub(super) commands: Vec<CommandFacts>,
     pub(super) functions: BTreeSet<String>,
+    /// Functions, and the commands of their bodies.
+    pub(super) bodies: Vec<(String, std::ops::Range<usize>)>,
     /// Words that name files to write, and those that may name files to run.
     pub(super) written: BTreeSet<String>,
     pub(super) run: BTreeSet<String>,
+    /// Words that name files of code.
+    pub(super) code: BTreeSet<String>,
+    /// Commands, and words that may name files that they write out.
+    pub(super) read: Vec<(usize, String)>,
+    /// Commands, and the files that they write.
+    pub(super) written_by: Vec<(usize, String)>,
     /// Lists of commands, from the first one to before the last, whose output is the input of a pipeline.
     pub(super) outputs: Vec<(std::ops::Range<usize>, usize)>,
     /// Values of arguments of the script.
@@ -94,19 +156,21 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// True if the script writes files with redirections.
-    fn writes_files(&self) -> bool {
-        const STREAMS: [&str; 5] = ["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty", "-"];
-        let is_none = |file: &String| STREAMS.contains(&&**file) || file.bytes().all(|b| b.is_ascii_digit());
-        !self.written.iter().all(is_none)
+    /// True if the script writes a file, and may run it.
+    pub(super) fn runs_written(&self) -> bool {
+        let is_read = |(command, file): &(usize, String)| {
+            let pipeline = self.commands.get(*command).map(|command| command.pipeline);
+            let later = self.commands.iter().skip(command + 1).filter(|command| Some(command.pipeline) == pipeline);
+            self.written.contains(file)
+                && later.into_iter().any(|command| command.input.is_some_and(|(_, shell)| shell))
+        };
+        !self.written.is_disjoint(&self.run) || self.read.iter().any(is_read)
     }
 
-    /// Returns the program that downloads what this place names.
-    fn downloads(&self, place: &Use) -> Option<&str> {
-        let Use::Argument(id, _) = place else { return None };
-        let command =
-            self.commands.get(*id).filter(|command| command.fetches && !programs::repeats(&command.program))?;
-        Some(&command.program)
+    /// Returns the commands that write a file of code.
+    fn writing_code(&self) -> BTreeSet<usize> {
+        let writes = self.written_by.iter().filter(|(_, file)| self.code.contains(file));
+        writes.map(|(command, _)| *command).collect()
     }
 
     /// True for a command whose input is that of commands in it: a list, or a function.
@@ -146,47 +210,52 @@ struct Reader {
     program: bool,
 }
 
+/// Command whose program a value names.
+struct Named {
+    value: usize,
+    command: usize,
+}
+
 /// Returns what values must be limited to, and which ones name programs.
 pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<usize>) -> Result<Needs, Refused> {
     let graph = Graph::new(facts);
-    let all = graph.origins(values, Taint::Part);
+    let all = graph.origins(values, Taint::Part, None);
     // A variable that is run as a command names its program by its first word.
-    let first = graph.origins(values, Taint::First);
-    let fetched = graph.origins(values, Taint::Fetched);
+    let first = graph.origins(values, Taint::First, Some(&all));
+    let fetched = graph.origins(values, Taint::Fetched, None);
     let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
-    let mut named: Vec<(usize, usize)> = Vec::new();
+    let mut named: Vec<Named> = Vec::new();
     for (source, place) in &facts.uses {
-        let of = |origins: &BTreeMap<String, BTreeSet<usize>>| match source {
-            Source::Value(index) => vec![*index],
-            Source::Variable(name) => origins.get(name).into_iter().flatten().copied().collect(),
-        };
+        let parts = of(source, &all);
+        let firsts = if matches!(source, Source::Cut(_)) { parts.clone() } else { of(source, &first) };
         let refused = |index: usize, what: &str| {
             let value = &values[index];
-            let through = match source {
-                Source::Variable(name) if name == POSITIONAL => ", by an argument of the script".to_owned(),
-                Source::Variable(name) if *name != value.variable => format!(", by the variable {name}"),
+            let through = match source.variable() {
+                Some(name) if is_positional(name) => ", by an argument of the script".to_owned(),
+                Some(name) if name != value.variable => format!(", by the variable {name}"),
                 _ => String::new(),
             };
             Refused::new(format!("{} names {what}{through}", value.name))
         };
-        let unlisted = |indices: Vec<usize>| indices.into_iter().find(|index| !values[*index].listed);
+        let unlisted = |indices: &[usize]| indices.iter().copied().find(|index| !values[*index].listed);
         match place {
-            Use::Operand => operands.extend(of(&first)),
+            Use::Operand => operands.extend(&firsts),
             Use::Executed(name) => {
-                if let Some(index) = unlisted(of(&all)) {
+                if let Some(index) = unlisted(&parts) {
                     return Err(refused(index, &format!("a program, by the variable {name}")));
                 }
             }
             Use::Name(command) => {
-                let unlisted: Vec<usize> = of(&first).into_iter().filter(|index| !values[*index].listed).collect();
+                // All of it is the name.
+                let unlisted: Vec<usize> = parts.iter().copied().filter(|index| !values[*index].listed).collect();
                 if let Some(index) = unlisted.first().filter(|_| graph.output_is_read(*command)) {
                     return Err(refused(*index, "a program"));
                 }
                 operands.extend(&unlisted);
-                named.extend(unlisted.into_iter().map(|index| (index, *command)));
+                named.extend(unlisted.into_iter().map(|value| Named { value, command: *command }));
             }
             Use::Fetched(reader) => {
-                if let Some(index) = unlisted(of(&first)) {
+                if let Some(index) = unlisted(&firsts) {
                     return Err(refused(index, &format!("what {reader} runs")));
                 }
             }
@@ -194,21 +263,17 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
         }
         for reader in graph.read_by(place) {
             if reader.program {
-                if let Some(index) = unlisted(of(&first)).filter(|_| !matches!(place, Use::Name(_))) {
+                if let Some(index) = unlisted(&firsts).filter(|_| !matches!(place, Use::Name(_))) {
                     return Err(refused(index, "a program"));
                 }
-                if let (Source::Variable(name), Some(index)) = (
-                    source,
-                    unlisted(match source {
-                        Source::Variable(name) => fetched.get(name).into_iter().flatten().copied().collect(),
-                        Source::Value(_) => Vec::new(),
-                    }),
-                ) {
+                if let Some(name) = source.variable()
+                    && let Some(index) = unlisted(&of(source, &fetched))
+                {
                     let value = &values[index].name;
                     return Err(Refused::new(format!("{value} names what is run, by the variable {name}")));
                 }
             }
-            for index in of(&all) {
+            for index in parts.iter().copied() {
                 let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
                 if reader.limit > known {
                     needs.insert(index, Need { limit: reader.limit, reader: reader.name.clone(), followed: true });
@@ -216,38 +281,18 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
             }
         }
     }
-    for (program, command) in &named {
-        // The program may be a shell, or a command of this one that runs its arguments.
-        for index in graph.given_to(*command, &all) {
-            let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
-            if known < Limit::Path {
-                let reader = format!("the program that {} names", values[*program].name);
-                needs.insert(index, Need { limit: Limit::Path, reader, followed: true });
-            }
-        }
+    if !named.is_empty() {
+        named::check(&graph, values, &all, &named, &mut needs)?;
     }
-    let started: BTreeSet<usize> = facts.started.iter().copied().filter(|index| !values[*index].listed).collect();
-    let Some((first, _)) = named.first() else {
-        return Ok(Needs { limits: needs.into_iter().collect(), programs: BTreeSet::new(), started });
-    };
-    let beside = |index: usize, what: &str| Refused::new(format!("{} names a program, {what}", values[index].name));
-    if let Some((index, _)) = named.iter().find(|(index, _)| needs.contains_key(index)) {
-        return Err(beside(*index, "and is code besides"));
-    }
-    // A program could be one of these files.
-    if facts.writes_files() {
-        return Err(beside(*first, "in a script that writes files"));
-    }
-    let own = graph.origins(values, Taint::Own);
-    for (source, place) in &facts.uses {
-        let is_chosen = match source {
-            Source::Value(index) => !values[*index].listed,
-            Source::Variable(name) => own.get(name).into_iter().flatten().any(|index| !values[*index].listed),
-        };
-        if let Some(program) = facts.downloads(place).filter(|_| is_chosen) {
-            return Err(beside(*first, &format!("in a script in which callers choose what {program} downloads")));
-        }
-    }
-    let programs = named.into_iter().map(|(index, _)| index).collect();
+    let started = facts.started.iter().copied().filter(|index| !values[*index].listed).collect();
+    let programs = named.into_iter().map(|named| named.value).collect();
     Ok(Needs { limits: needs.into_iter().collect(), programs, started })
+}
+
+/// Returns the values of a source.
+fn of(source: &Source, origins: &Origins) -> Vec<usize> {
+    match source {
+        Source::Value(index) => vec![*index],
+        Source::Variable(name) | Source::Cut(name) => origins.get(name).into_iter().flatten().copied().collect(),
+    }
 }

@@ -137,6 +137,29 @@ pub(super) fn fetches(program: &str) -> bool {
     FETCHING.contains(&program)
 }
 
+/// True if `program` may write a part of a line that it reads or is given. Others write whole lines.
+pub(super) fn cuts(program: &str) -> bool {
+    const WHOLE: &[&str] = &[
+        "", "cat", "tee", "sort", "uniq", "tac", "for", "case", "select", "exec", "echo", "printf", "esac", "read",
+        "mapfile",
+    ];
+    !WHOLE.contains(&program)
+}
+
+/// True for a program that may make any text of letters and digits.
+pub(super) fn decodes(program: &str) -> bool {
+    ["base64", "base32", "basenc", "xxd", "openssl", "uudecode", "gpg"].contains(&program)
+}
+
+/// True for a program that makes files of files.
+pub(super) fn copies(program: &str) -> bool {
+    const COPYING: &[&str] = &[
+        "cp", "mv", "ln", "install", "rsync", "dd", "cpio", "pax", "ar", "bunzip2", "unxz", "patch", "sed", "awk",
+        "perl", "sort", "chmod", "chown", "rpm2cpio", "busybox", "split", "csplit",
+    ];
+    COPYING.contains(&program)
+}
+
 /// True if options of `program` may start programs or write files.
 pub(super) fn starts_by_options(program: &str) -> bool {
     const PROGRAMS: &[&str] = &[

@@ -147,20 +147,27 @@ fn functions(tokens: &[Token]) -> BTreeSet<String> {
     functions
 }
 
+/// Part of a list of commands that a word or `)` ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Subshell,
+    Case,
+}
+
 /// List of commands being read: of the script, or of a substitution.
 #[derive(Debug, Default)]
 struct Frame {
     command: Simple,
-    /// Open parentheses of subshells.
-    parentheses: usize,
+    /// Open subshells and `case`.
+    groups: Vec<Group>,
     /// Open braces around commands.
     braces: usize,
-    /// Open `case`.
-    cases: usize,
     /// A pattern of `case` begins, or is read.
     is_pattern: bool,
-    /// First commands of the lists that are open.
-    lists: Vec<usize>,
+    /// First commands of the lists that are open, and the functions whose bodies they are.
+    lists: Vec<(usize, Option<String>)>,
+    /// Function whose body comes next.
+    function: Option<String>,
     /// Where its substitution begins in the output.
     at: usize,
 }

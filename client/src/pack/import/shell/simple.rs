@@ -1,5 +1,6 @@
 //! Simple command being read: its program, the words so far, and how it would read the word at hand.
 
+use super::flow::Given;
 use super::grammar::{Arguments, Role};
 use super::is_name;
 use super::limit::Limit;
@@ -101,10 +102,11 @@ impl Simple {
         self.words.pop();
     }
 
-    /// True if a command would begin here in the text that the program writes.
-    pub(super) fn begins(&self) -> bool {
+    /// Returns how text at this place is in an argument.
+    pub(super) fn given(&self) -> Given {
         let operands = usize::from(self.program.as_deref() == Some("printf"));
-        self.operands <= operands && programs::names_program(&self.word)
+        let begins_word = programs::names_program(&self.word);
+        Given { begins: self.operands <= operands && begins_word, begins_word, number: Some(self.words.len()) }
     }
 
     /// True at the start of an argument that this program may take for an option by which it starts programs.
@@ -138,6 +140,9 @@ impl Simple {
             && let [_, option, name, ..] = self.words.as_slice()
             && option == "-v"
         {
+            if name.contains(EXPANDED) {
+                return Reading::Code(Limit::Path, "the variable that printf fills".to_owned(), false);
+            }
             return Reading::Assigned(name.clone(), self.words.len() <= 4 && programs::names_program(&self.word));
         }
         if matches!(program, "for" | "select") && self.operands > 0 {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use super::*;
 
 mod arguments;
+mod attacks;
 mod code;
 mod matrix;
 mod programs;

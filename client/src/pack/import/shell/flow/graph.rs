@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Facts, Here, INHERITED, POSITIONAL, Reader, Source, Use};
-use crate::pack::import::shell::ScriptValue;
+use super::{
+    CommandFacts, Facts, Given, Here, INHERITED, LAST_POSITIONAL, POSITIONAL, Reader, Source, Use, is_positional,
+    output_of, piped_to, positional,
+};
 use crate::pack::import::shell::limit::Limit;
+use crate::pack::import::shell::{ScriptValue, programs};
 
 /// How a value is in a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,9 @@ pub(super) enum Taint {
     Own,
 }
 
+/// Values that variables hold.
+pub(super) type Origins = BTreeMap<String, BTreeSet<usize>>;
+
 /// Commands that read code from their input: of each kind the last one, and its program.
 type Readers<'a> = BTreeMap<(Limit, bool), (usize, &'a str)>;
 
@@ -32,11 +38,22 @@ struct Pipeline<'a> {
     feeds: Option<usize>,
 }
 
+/// Variable that text at a place fills.
+struct Fill {
+    variable: String,
+    /// The text is in its first word.
+    begins: bool,
+    /// The text chooses what a program fetches.
+    fetched: bool,
+}
+
 pub(super) struct Graph<'a> {
-    facts: &'a Facts,
+    pub(super) facts: &'a Facts,
     pipelines: BTreeMap<usize, Pipeline<'a>>,
     /// Commands whose input is not their own.
     inheriting: Readers<'a>,
+    /// Commands that write a file of code.
+    writing: BTreeSet<usize>,
 }
 
 impl Graph<'_> {
@@ -64,7 +81,7 @@ impl Graph<'_> {
                 pipeline.list = Some(id);
             }
         }
-        Graph { facts, pipelines, inheriting }
+        Graph { facts, pipelines, inheriting, writing: facts.writing_code() }
     }
 
     /// Returns the readers that take a source at this place for code.
@@ -73,15 +90,19 @@ impl Graph<'_> {
         match place {
             Use::Program | Use::Name(_) => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
             Use::Code(limit, name) => vec![reader(*limit, name, false)],
-            Use::Argument(id, begins) => {
+            Use::Argument(id, given) => {
                 let fetches = self.facts.commands.get(*id).is_some_and(|command| command.fetches);
+                let begins = given.begins || fetches || self.is_cut(*id);
                 let later = self.later(*id);
-                later
-                    .into_iter()
-                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && (*begins || fetches)))
-                    .collect()
+                let writes = self
+                    .writing
+                    .contains(id)
+                    .then(|| reader(Limit::Path, "a file of code that the script writes", begins));
+                let readers = later.into_iter().map(|((limit, shell), (_, name))| reader(limit, name, shell && begins));
+                readers.chain(writes).collect()
             }
             Use::Here(id, Here { script, begins }) => {
+                let begins = *begins || self.is_cut(*id);
                 let mut inputs = self.later(*id);
                 let command = self.facts.commands.get(*id);
                 inputs.extend(command.and_then(|command| Some((command.input?, (*id, command.program.as_str())))));
@@ -90,15 +111,39 @@ impl Graph<'_> {
                 }
                 let mut readers: Vec<Reader> = inputs
                     .into_iter()
-                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && *begins))
+                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && begins))
                     .collect();
                 if *script {
-                    readers.push(reader(Limit::Path, "the script that a here-document writes", *begins));
+                    readers.push(reader(Limit::Path, "the script that a here-document writes", begins));
                 }
                 readers
             }
-            Use::Operand | Use::Assigned(..) | Use::Executed(_) | Use::Fetched(_) | Use::FetchedInto(_) => Vec::new(),
+            Use::Operand
+            | Use::Assigned(..)
+            | Use::Executed(_)
+            | Use::Fetched(_)
+            | Use::FetchedInto(_)
+            | Use::File
+            | Use::Beside(..) => Vec::new(),
         }
+    }
+
+    /// True if a command, or one after it in its pipeline, may write any part of what it is given. What began no command
+    /// may begin one then.
+    fn is_cut(&self, id: usize) -> bool {
+        let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
+        let cuts = |other: &usize| {
+            let command = &self.facts.commands[*other];
+            *other >= id && command.input.is_none() && programs::cuts(&command.program)
+        };
+        pipeline.is_some_and(|pipeline| pipeline.commands.iter().any(cuts))
+    }
+
+    /// True if a command, or one after it in its pipeline, may make any text of letters and digits.
+    pub(super) fn is_decoded(&self, id: usize) -> bool {
+        let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
+        let decodes = |other: &usize| *other >= id && programs::decodes(&self.facts.commands[*other].program);
+        pipeline.is_some_and(|pipeline| pipeline.commands.iter().any(decodes))
     }
 
     /// True if the output of a command is the input of a list of commands.
@@ -124,6 +169,15 @@ impl Graph<'_> {
         readers
     }
 
+    /// True if a command before `id` in its pipeline, or around it, is this one, and may write files that it is given.
+    pub(super) fn feeds(&self, command: usize, id: usize) -> bool {
+        let (Some(from), Some(to)) = (self.facts.commands.get(command), self.facts.commands.get(id)) else {
+            return false;
+        };
+        let is_before = command < id && from.pipeline == to.pipeline || to.inherits && self.is_input(command);
+        is_before && !["echo", "printf"].contains(&from.program.as_str())
+    }
+
     /// True if other commands read what this one writes.
     pub(super) fn output_is_read(&self, id: usize) -> bool {
         let pipeline = self.facts.commands.get(id).and_then(|command| self.pipelines.get(&command.pipeline));
@@ -135,35 +189,44 @@ impl Graph<'_> {
     pub(super) fn given_to(&self, id: usize, origins: &BTreeMap<String, BTreeSet<usize>>) -> BTreeSet<usize> {
         let Some(command) = self.facts.commands.get(id) else { return BTreeSet::new() };
         let inherited = command.inherits.then(|| INHERITED.to_owned());
-        let names = inherited.into_iter().chain([pipe(command.pipeline)]);
+        let names = inherited.into_iter().chain([piped_to(command.pipeline)]);
         names.filter_map(|name| origins.get(&name)).flatten().copied().collect()
     }
 
-    /// Returns the values that each variable holds in this way.
-    pub(super) fn origins(&self, values: &[ScriptValue], taint: Taint) -> BTreeMap<String, BTreeSet<usize>> {
-        let mut origins: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    /// Returns the values that each variable holds in this way; for the first word, given those that it holds as parts.
+    pub(super) fn origins(&self, values: &[ScriptValue], taint: Taint, parts: Option<&Origins>) -> Origins {
+        let mut origins = Origins::new();
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let positions: Vec<String> = (1..=LAST_POSITIONAL).map(positional).collect();
         if taint != Taint::Fetched {
             for (index, value) in values.iter().enumerate() {
                 origins.entry(value.variable.clone()).or_default().insert(index);
             }
-            origins.entry(POSITIONAL.to_owned()).or_default().extend(&self.facts.arguments);
+            for name in positions.iter().map(String::as_str).chain([POSITIONAL]) {
+                origins.entry(name.to_owned()).or_default().extend(&self.facts.arguments);
+            }
         }
         for (source, place) in &self.facts.uses {
-            for (into, begins, fetched) in self.fills(place) {
-                if taint == Taint::Own && into == POSITIONAL {
+            if let Some(shift) = self.passed_on(source, place).filter(|_| taint != Taint::Own) {
+                for (at, name) in positions.iter().enumerate() {
+                    edges.entry(name.clone()).or_default().insert(positional(at + 1 + shift));
+                }
+            }
+            for Fill { variable: into, begins, fetched } in self.fills(source, place) {
+                if taint == Taint::Own && is_positional(&into) || taint == Taint::First && !begins {
                     continue;
                 }
-                match source {
-                    Source::Variable(name) if !fetched && (begins || taint != Taint::First) => {
+                match (source, parts) {
+                    (Source::Cut(name), Some(parts)) if !fetched => {
+                        origins.entry(into).or_default().extend(parts.get(name).into_iter().flatten());
+                    }
+                    (Source::Variable(name) | Source::Cut(name), _) if !fetched => {
                         edges.entry(name.clone()).or_default().insert(into);
                     }
-                    Source::Value(index)
-                        if fetched == (taint == Taint::Fetched) && (begins || taint != Taint::First) =>
-                    {
+                    (Source::Value(index), _) if fetched == (taint == Taint::Fetched) => {
                         origins.entry(into).or_default().insert(*index);
                     }
-                    Source::Variable(name) if fetched && taint == Taint::Fetched => {
+                    (Source::Variable(name) | Source::Cut(name), _) if taint == Taint::Fetched => {
                         let of = values.iter().position(|value| value.variable == *name);
                         origins.entry(into).or_default().extend(of);
                     }
@@ -172,17 +235,28 @@ impl Graph<'_> {
             }
         }
         for command in &self.facts.commands {
-            let from = if command.inherits {
-                vec![INHERITED.to_owned(), pipe(command.pipeline)]
-            } else {
-                vec![pipe(command.pipeline)]
-            };
-            for name in from {
+            let inherited = command.inherits.then(|| INHERITED.to_owned());
+            for name in inherited.into_iter().chain([piped_to(command.pipeline)]) {
+                // Which part of a line, or which line, a variable gets is not followed.
+                for into in &command.reads {
+                    let read = parts.filter(|_| !command.reads_whole);
+                    let read = read.and_then(|parts| parts.get(&name)).into_iter().flatten();
+                    origins.entry(into.clone()).or_default().extend(read);
+                }
                 edges.entry(name).or_default().extend(command.reads.iter().cloned());
             }
         }
-        if self.facts.commands.iter().any(|command| command.program == "getopts") {
-            edges.entry(POSITIONAL.to_owned()).or_default().insert("OPTARG".to_owned());
+        let calls = |program: &str| self.facts.commands.iter().any(|command| command.program == program);
+        edges.entry(POSITIONAL.to_owned()).or_default().insert("*".to_owned());
+        if calls("getopts") {
+            for name in positions.iter().map(String::as_str).chain([POSITIONAL]) {
+                edges.entry(name.to_owned()).or_default().insert("OPTARG".to_owned());
+            }
+        }
+        if calls("shift") {
+            for (at, name) in positions.iter().enumerate() {
+                edges.entry(name.clone()).or_default().extend(positions[..at].iter().cloned());
+            }
         }
         let mut waiting: Vec<String> = origins.keys().cloned().collect();
         while let Some(name) = waiting.pop() {
@@ -199,43 +273,78 @@ impl Graph<'_> {
         origins
     }
 
-    /// Returns the variables that text at this place fills, whether it is in their first word, and whether it is fetched.
-    fn fills(&self, place: &Use) -> Vec<(String, bool, bool)> {
+    /// Returns the variables that text at this place fills.
+    fn fills(&self, source: &Source, place: &Use) -> Vec<Fill> {
+        let fill = |variable: String, begins: bool| Fill { variable, begins, fetched: false };
         match place {
-            Use::Assigned(name, begins) => vec![(name.clone(), *begins, false)],
-            Use::FetchedInto(name) => vec![(name.clone(), true, true)],
-            Use::Argument(id, begins) => {
+            Use::Assigned(name, begins) => vec![fill(name.clone(), *begins)],
+            Use::FetchedInto(name) => vec![Fill { variable: name.clone(), begins: true, fetched: true }],
+            Use::Argument(id, given) => {
                 let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
-                let mut into = vec![(pipe(command.pipeline), *begins, false)];
-                let outputs = self.facts.outputs.iter().filter(|(list, _)| list.contains(id));
-                into.extend(outputs.map(|(_, pipeline)| (pipe(*pipeline), *begins, false)));
+                let begins = given.begins || self.is_cut(*id);
+                let mut into = self.written_by(*id, begins);
                 if self.is_input(*id) {
-                    into.push((INHERITED.to_owned(), *begins, false));
+                    into.push(fill(INHERITED.to_owned(), begins));
                 }
-                if self.facts.functions.contains(&command.program) || command.program == "set" {
-                    // Which argument is the first one changes with `shift`.
-                    let shifts = self.facts.commands.iter().any(|command| command.program == "shift");
-                    into.push((POSITIONAL.to_owned(), *begins || shifts, false));
-                }
+                into.extend(self.arguments(source, command, given).map(|name| fill(name, given.begins_word)));
                 into
             }
             Use::Here(id, here) => {
                 let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
-                let mut into: Vec<_> = command.reads.iter().map(|name| (name.clone(), here.begins, false)).collect();
-                into.push((pipe(command.pipeline), here.begins, false));
+                let begins = here.begins || self.is_cut(*id);
+                let mut into: Vec<_> =
+                    command.reads.iter().map(|name| fill(name.clone(), begins || !command.reads_whole)).collect();
+                into.extend(self.written_by(*id, begins));
                 if self.facts.is_list(command) {
-                    into.push((INHERITED.to_owned(), here.begins, false));
+                    into.push(fill(INHERITED.to_owned(), begins));
                 }
                 into
             }
-            Use::Program | Use::Name(_) | Use::Code(..) | Use::Executed(_) | Use::Fetched(_) | Use::Operand => {
-                Vec::new()
-            }
+            _ => Vec::new(),
         }
+    }
+
+    /// Returns the positional parameters that an argument of a function may be, or of `set`.
+    fn arguments(&self, source: &Source, command: &CommandFacts, given: &Given) -> impl Iterator<Item = String> {
+        let is_call = self.facts.functions.contains(&command.program);
+        // Output of the function itself is none.
+        let is_output = source.variable().is_some_and(|name| name.ends_with("()"));
+        let is_given = (is_call || command.program == "set") && !is_output;
+        let number = given.number.filter(|_| is_call);
+        let numbers = match number {
+            Some(_) if all_arguments(source) => 0..0,
+            Some(number) => number..number + 1,
+            None => 1..LAST_POSITIONAL + 1,
+        };
+        numbers.map(positional).chain([POSITIONAL.to_owned()]).filter(move |_| is_given)
+    }
+
+    /// Returns by how many a call with all arguments of another one shifts them.
+    fn passed_on(&self, source: &Source, place: &Use) -> Option<usize> {
+        let Use::Argument(id, Given { number: Some(number), .. }) = place else { return None };
+        let command = self.facts.commands.get(*id)?;
+        (all_arguments(source) && self.facts.functions.contains(&command.program)).then(|| number.saturating_sub(1))
+    }
+
+    /// Returns the variables of what a command writes: the input of its pipeline and of those behind its list, and the
+    /// output of its function.
+    fn written_by(&self, id: usize, begins: bool) -> Vec<Fill> {
+        let command = self.facts.commands.get(id);
+        let own = command.map(|command| piped_to(command.pipeline));
+        let goes_on = command.is_some_and(|command| {
+            programs::repeats(&command.program)
+                || self.facts.functions.contains(&command.program)
+                || command.program.is_empty()
+        });
+        let lists = self.facts.outputs.iter().filter(|(list, _)| list.contains(&id)).map(|(_, next)| piped_to(*next));
+        let bodies =
+            self.facts.bodies.iter().filter(|(_, body)| goes_on && body.contains(&id)).map(|(name, _)| output_of(name));
+        let names = own.into_iter().chain(lists).chain(bodies);
+        names.map(|variable| Fill { variable, begins, fetched: false }).collect()
     }
 }
 
-/// Name of the input of a pipeline's commands, which no variable has.
-fn pipe(pipeline: usize) -> String {
-    format!("|{pipeline}")
+/// True for all positional parameters.
+fn all_arguments(source: &Source) -> bool {
+    matches!(source, Source::Variable(name) if matches!(name.as_str(), POSITIONAL | "*"))
 }

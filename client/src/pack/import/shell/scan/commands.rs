@@ -1,11 +1,11 @@
 //! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
 
-use super::super::flow::{INHERITED, POSITIONAL, Source, Use};
+use super::super::flow::{Given, INHERITED, POSITIONAL, Source, Use, piped_to};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::KEYWORDS;
 use super::super::simple::{Redirect, Simple, assignment};
-use super::{EXPANDED, Mode, Outcome, Scanner};
+use super::{EXPANDED, Group, Mode, Outcome, Scanner};
 
 impl Scanner<'_> {
     pub(super) fn in_commands(&mut self, close: Option<char>, c: char) -> Outcome<()> {
@@ -22,7 +22,7 @@ impl Scanner<'_> {
             ';' => {
                 self.end_command(true);
                 let ends = self.done.out.ends_with(";;") || self.done.out.ends_with(";&");
-                self.frame().is_pattern |= ends && self.frame().cases > 0;
+                self.frame().is_pattern |= ends && self.frame().groups.last() == Some(&Group::Case);
             }
             '|' if self.peek() == Some('|') => {
                 self.take();
@@ -37,16 +37,18 @@ impl Scanner<'_> {
             '&' if self.done.out.ends_with(">&") || self.done.out.ends_with("<&") => {}
             '&' if self.peek() == Some('>') => self.end_word(),
             '&' => self.end_command(true),
+            '(' if self.frame().is_pattern && !self.command().in_word && self.command().program.is_none() => {}
             '(' => self.open(),
             ')' => {
-                let frame = self.frame();
-                if frame.parentheses > 0 {
-                    frame.parentheses -= 1;
+                self.end_word();
+                let group = self.frame().groups.last().copied();
+                if group == Some(Group::Subshell) {
+                    self.frame().groups.pop();
                     self.end_command(true);
                     self.command().is_compound = true;
                     self.close_list();
-                } else if frame.cases > 0 {
-                    frame.is_pattern = false;
+                } else if group == Some(Group::Case) {
+                    self.frame().is_pattern = false;
                     self.end_command(true);
                 } else if close == Some(')') {
                     self.leave();
@@ -100,11 +102,12 @@ impl Scanner<'_> {
             // A subshell, or a function, whose name is the word before.
             self.end_word();
             let name = self.command().program.clone().filter(|_| next == Some(')'));
-            self.done.facts.functions.extend(name);
+            self.done.facts.functions.extend(name.clone());
             self.command().is_compound = true;
             self.open_list();
             self.end_command(true);
-            self.frame().parentheses += 1;
+            self.frame().groups.push(Group::Subshell);
+            self.frame().function = name;
         }
     }
 
@@ -157,16 +160,28 @@ impl Scanner<'_> {
         self.code_in_word();
         let test = self.command().is_test();
         let number = self.command().number();
-        let file = self.command().file();
-        self.done.facts.written.extend(file);
+        let (file, input) = (self.command().file(), self.command().input_file());
+        if let Some(file) = file {
+            let id = self.command().id;
+            self.done.facts.written_by.push((id, file.clone()));
+            self.done.facts.written.insert(file);
+        }
+        if let Some(file) = input {
+            let is_code = self.command().shell_input().is_some();
+            self.done.facts.code.extend(is_code.then(|| file.clone()));
+            self.done.facts.run.insert(file);
+        }
         let Some(word) = self.command().end_word() else { return };
         self.texts(&word);
         let called = self.command().program.as_ref().is_some_and(|program| *program == word);
         if called && self.forwards && self.done.facts.functions.contains(&word) {
             self.command().forwards = true;
         }
-        let run = self.command().run_file(&word);
+        let (run, read) = (self.command().run_file(&word), self.command().read_file(&word));
         self.done.facts.run.extend(run);
+        let (id, code) = (self.command().id, self.command().code_file(&word));
+        self.done.facts.code.extend(code);
+        self.done.facts.read.extend(read.map(|file| (id, file)));
         let command = self.command();
         let (program, is_first) = (command.program.clone(), command.number() <= 1);
         if program.as_deref().is_none_or(|program| is_first && program == word) {
@@ -182,16 +197,21 @@ impl Scanner<'_> {
             (Some("[["), "]]") => self.end_test(),
             (Some("case"), "in") => {
                 self.end_command(true);
-                self.frame().cases += 1;
+                self.frame().groups.push(Group::Case);
                 self.frame().is_pattern = true;
             }
             (Some("for" | "select"), "do") if number == 2 => {
                 self.command().forget_last();
                 self.end_command(true);
             }
-            (Some("esac"), "esac") => self.end_command(true),
+            (Some("esac"), "esac") => {
+                let frame = self.frame();
+                frame.groups.pop_if(|group| *group == Group::Case);
+                frame.is_pattern = false;
+            }
             (Some("function"), name) if name != "function" => {
                 self.done.facts.functions.insert(name.to_owned());
+                self.frame().function = Some(name.to_owned());
                 self.end_command(true);
             }
             _ => {}
@@ -211,23 +231,24 @@ impl Scanner<'_> {
     }
 
     pub(super) fn end_command(&mut self, ends_pipeline: bool) {
-        // `esac` before `;` or `)` has no blank after it.
         self.end_word();
         let pipeline = self.pipeline;
         let command = self.command();
         let (id, facts, closed) = (command.id, command.facts(pipeline), command.closed);
-        if facts.program == "esac" {
-            let frame = self.frame();
-            frame.cases = frame.cases.saturating_sub(1);
-            frame.is_pattern = false;
-        }
         if let Some(first) = closed.filter(|_| !ends_pipeline) {
             self.done.facts.outputs.push((first..id, pipeline));
         }
-        if self.command().repeats_input() {
+        if let Some(cuts) = self.command().repeats_input() {
             self.expansion_at = self.done.out.len();
-            self.read(&Source::Variable(INHERITED.to_owned()));
+            let input = |name: String| if cuts { Source::Cut(name) } else { Source::Variable(name) };
+            if self.command().has_input {
+                let given = Given { begins: true, begins_word: true, number: None };
+                self.done.facts.uses.push((input(piped_to(pipeline)), Use::Argument(id, given)));
+            } else {
+                self.read(&input(INHERITED.to_owned()));
+            }
         }
+        self.read_output(&facts.program);
         // A loop without `in` reads the positional parameters.
         let over_arguments = self.command().loops_over_arguments().map(str::to_owned);
         if let Some(name) = over_arguments {

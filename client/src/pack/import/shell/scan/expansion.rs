@@ -1,6 +1,6 @@
 //! Escapes, `$` and backquotes.
 
-use super::super::flow::{POSITIONAL, Source};
+use super::super::flow::{Source, positional};
 use super::super::is_name;
 use super::{EXPANDED, Mode, Outcome, Refused, Scanner, Token};
 
@@ -74,9 +74,25 @@ impl Scanner<'_> {
     pub(super) fn variable(&mut self) -> String {
         let name = self.name();
         if !name.is_empty() {
-            self.read(&Source::Variable(name.clone()));
+            self.read(&if self.is_cut(&name) { Source::Cut(name.clone()) } else { Source::Variable(name.clone()) });
         }
         name
+    }
+
+    /// True where only a part of a variable is read, whose name ends here: `${x#…}`, `${x[1]}`.
+    fn is_cut(&self, name: &str) -> bool {
+        if !matches!(self.tokens.get((self.at - name.len()).wrapping_sub(1)), Some(Token::Char('{' | '!' | '#'))) {
+            return false;
+        }
+        match (self.peek(), self.peek_at(1)) {
+            (Some('#' | '%' | '/' | '^' | ',' | '~' | '@'), _) => true,
+            (Some(':'), next) => !next.is_some_and(|c| "-?+=".contains(c)),
+            // All elements may be one in the middle as well, but are read in their order.
+            (Some('['), next) => {
+                !(matches!(next, Some('@' | '*')) && self.peek_at(2) == Some(']') && self.peek_at(3) == Some('}'))
+            }
+            _ => false,
+        }
     }
 
     /// Reads the name of a variable.
@@ -95,10 +111,10 @@ impl Scanner<'_> {
             name.push(c);
             self.take();
         }
-        if !name.is_empty() && !is_name(&name) {
-            name = POSITIONAL.to_owned();
+        match name.parse() {
+            Ok(number) if number > 0 => positional(number),
+            _ => name,
         }
-        name
     }
 
     /// True where an unescaped backquote ends a substitution.

@@ -12,6 +12,8 @@ pub(super) struct HereDocument {
     quoted: bool,
     /// Tabs before the text are removed.
     tabs: bool,
+    /// Number of open substitutions, with the script itself.
+    depth: usize,
     /// Place of the delimiter in the output.
     place: std::ops::Range<usize>,
 }
@@ -42,15 +44,16 @@ impl Scanner<'_> {
         }
         let command = self.command().id;
         let place = from..self.done.out.len();
-        self.here.push(HereDocument { command, delimiter, quoted, tabs, place });
+        let depth = self.frames.len();
+        self.here.push(HereDocument { command, delimiter, quoted, tabs, depth, place });
         Ok(())
     }
 
-    /// Reads the here-documents that begin after this line. One that expands becomes a context of its own, so that
-    /// those after it wait for its end.
+    /// Reads the here-documents that begin after this line, but for those of a command around this one. One that expands
+    /// becomes a context of its own, so that those after it wait for its end.
     pub(super) fn here_documents(&mut self) -> Outcome<()> {
-        while !self.here.is_empty() {
-            let document = self.here.remove(0);
+        while let Some(next) = self.here.iter().position(|document| document.depth >= self.frames.len()) {
+            let document = self.here.remove(next);
             let end = self.end_of(&document);
             let text = &self.tokens[self.at..end];
             let has_values = text.iter().any(|token| matches!(token, Token::Value(_)));

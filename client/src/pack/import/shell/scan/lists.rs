@@ -1,5 +1,6 @@
 //! Lists of commands: which are open, and what is piped out of them; functions and declarations.
 
+use super::super::flow::{Given, Source, Use, output_of};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::DECLARATIONS;
@@ -24,12 +25,31 @@ impl Scanner<'_> {
 
     pub(super) fn open_list(&mut self) {
         let first = self.command().id;
-        self.frame().lists.push(first);
+        let function = self.frame().function.take();
+        self.frame().lists.push((first, function));
     }
 
     pub(super) fn close_list(&mut self) {
-        let first = self.frame().lists.pop();
-        self.command().closed = first;
+        let Some((first, function)) = self.frame().lists.pop() else { return };
+        let last = self.command().id;
+        self.command().closed = Some(first);
+        self.done.facts.bodies.extend(function.map(|name| (name, first..last)));
+    }
+
+    /// Notes that what a function writes is read where it is called.
+    pub(super) fn read_output(&mut self, program: &str) {
+        if !self.done.facts.functions.contains(program) {
+            return;
+        }
+        let source = Source::Variable(output_of(program));
+        let given = Given { begins: true, begins_word: true, number: None };
+        let id = self.command().id;
+        self.done.facts.uses.push((source.clone(), Use::Argument(id, given)));
+        // The command itself has been read.
+        if !(self.done.out.ends_with('|') && self.is_counted("|")) {
+            self.expansion_at = self.done.out.len();
+            self.read_around(&source, true);
+        }
     }
 
     /// Notes that a variable is read where a program is named.
@@ -49,6 +69,10 @@ impl Scanner<'_> {
             self.literals.remove(name);
         } else {
             self.literals.insert(name.to_owned(), text.to_owned());
+            // Arithmetic evaluates the variable that the text names.
+            if is_name(text) {
+                self.done.facts.uses.push((Source::Variable(text.to_owned()), Use::Assigned(name.to_owned(), false)));
+            }
         }
     }
 

@@ -1,11 +1,11 @@
 //! Code in quotes, which this shell does not expand: what it evaluates when another shell, or `eval`, reads it.
 
-use super::super::flow::{POSITIONAL, Source, Use};
+use super::super::flow::{POSITIONAL, Source, Use, positional};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::Reading;
-use super::Scanner;
+use super::{EXPANDED, Scanner};
 
 /// Constructs by which code evaluates what it reads.
 const EVALUATING: &[&str] = &[
@@ -53,6 +53,8 @@ impl Scanner<'_> {
         if !command.in_word || command.word.is_empty() || command.program.is_none() {
             return;
         }
+        self.quoted_beside();
+        let command = self.command();
         let Reading::Code(limit, reader, _) = command.reading() else { return };
         let text = command.word.clone();
         if limit == Limit::Path {
@@ -62,12 +64,29 @@ impl Scanner<'_> {
         }
     }
 
+    /// Notes the variables in quoted text beside a program that an expansion names: it may read the text as code.
+    fn quoted_beside(&mut self) {
+        let command = self.command();
+        if !command.program.as_deref().is_some_and(|program| program.contains(EXPANDED)) {
+            return;
+        }
+        let (id, text) = (command.id, command.word.clone());
+        for (at, _) in text.match_indices('$').take(100) {
+            let rest = text[at + 1..].trim_start_matches('{');
+            let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let names = programs::names_program(text[..at].trim_end_matches(['"', '\'']));
+            if is_name(&name) {
+                self.done.facts.uses.push((Source::Variable(name), Use::Beside(id, names)));
+            }
+        }
+    }
+
     /// Notes what code of a shell evaluates.
     pub(super) fn literal_code(&mut self, text: &str, reader: &str) {
         let evaluates = EVALUATING.iter().any(|construct| text.contains(construct));
         let is_arithmetic =
             ["((", "$[", "[[", "let ", "declare", "local"].iter().any(|construct| text.contains(construct));
-        let mut starts = false;
+        let (mut starts, mut started) = (false, Vec::new());
         for (at, _) in text.match_indices('$').take(100) {
             let rest = text[at + 1..].trim_start_matches('{');
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
@@ -80,8 +99,10 @@ impl Scanner<'_> {
                 if evaluates {
                     self.code(&name, Limit::Path, reader);
                 }
-            } else {
-                starts |= names && (rest.starts_with(['@', '*']) || rest.starts_with(|c: char| c.is_ascii_digit()));
+            } else if names && (rest.starts_with(['@', '*']) || rest.starts_with(|c: char| c.is_ascii_digit())) {
+                starts = true;
+                let number = rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(1);
+                started.push(positional(number));
             }
         }
         if is_arithmetic {
@@ -93,7 +114,8 @@ impl Scanner<'_> {
         if ["eval", "trap"].contains(&reader) {
             // They have the arguments of the script.
             if starts {
-                self.done.facts.uses.push((Source::Variable(POSITIONAL.to_owned()), Use::Program));
+                let uses = started.into_iter().map(|name| (Source::Variable(name), Use::Program));
+                self.done.facts.uses.extend(uses);
             } else if evaluates && text.contains('$') {
                 self.code(POSITIONAL, Limit::Path, reader);
             }

@@ -1,24 +1,28 @@
 //! Places for values: what is written there, and by what a value or variable is read.
 
-use super::super::flow::{Here, Source, Use};
+use super::super::flow::{Given, Here, POSITIONAL, Source, Use, positional};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::{Reading, Redirect, Simple};
-use super::{EXPANDED, Frame, Mode, Outcome, Refused, Scanner, Token};
+use super::{EXPANDED, Frame, Group, Mode, Outcome, Refused, Scanner, Token};
 
 impl Scanner<'_> {
     /// Notes that `source` is read here, by everything that this place is a part of.
     pub(super) fn read(&mut self, source: &Source) {
+        self.read_around(source, false);
+    }
+
+    /// Notes that `source` is read here; with `is_read`, but for the command of this place.
+    pub(super) fn read_around(&mut self, source: &Source, mut is_read: bool) {
+        let mut source = source.clone();
         let mut frame = self.frames.len();
-        let (mut uses, mut options) = (Vec::new(), Vec::new());
+        let (mut uses, mut options, mut found) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = self.expansion_at;
         // The source only chooses the text that the outer contexts get.
         let mut fetched = false;
         let mut is_later = self.is_later_element;
         let mut is_element = false;
-        // The command of the next list has been read.
-        let mut is_read = false;
         // True while the text at this place is what the outer contexts get.
         for (depth, mode) in self.modes.iter().rev().enumerate() {
             match mode {
@@ -61,6 +65,7 @@ impl Scanner<'_> {
                         match command.reading() {
                             Reading::Data if command.redirect == Some(Redirect::Input) && !outer => {
                                 uses.extend(command.shell_input().map(Use::Fetched));
+                                uses.push(Use::File);
                             }
                             Reading::Data
                                 if command.redirect == Some(Redirect::HereString)
@@ -74,25 +79,23 @@ impl Scanner<'_> {
                                     && command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
                             Reading::Data if command.is_test() => self.tests.push((command.number(), source.clone())),
                             Reading::Data => {
-                                if let (Source::Variable(_), 0) = (source, depth)
-                                    && command.is_option()
-                                {
+                                if source.variable().is_some() && depth == 0 && command.is_option() {
                                     let program = command.program.clone().unwrap_or_default();
                                     uses.push(Use::Code(Limit::Path, program));
                                 }
-                                if matches!(source, Source::Variable(_)) && command.is_option() {
+                                if source.variable().is_some() && command.is_option() {
                                     uses.push(Use::Operand);
                                 }
-                                uses.push(Use::Argument(command.id, command.begins()));
+                                uses.push(Use::Argument(command.id, command.given()));
                             }
                             Reading::Assigned(name, first) => {
                                 uses.push(Use::Assigned(name, first && !(is_element && is_later)))
                             }
-                            Reading::Program if self.is_only_a_name(source, frame) => uses.push(Use::Name(command.id)),
+                            Reading::Program if self.is_only_a_name(&source, frame) => uses.push(Use::Name(command.id)),
                             Reading::Program => uses.push(Use::Program),
                             Reading::Executed(name) => uses.push(Use::Executed(name)),
                             Reading::Code(limit, reader, names) => {
-                                if let (Source::Value(index), Limit::Path) = (source, limit)
+                                if let (Source::Value(index), Limit::Path) = (&source, limit)
                                     && command.word.chars().next_back().is_none_or(|c| " \t\n\"'".contains(c))
                                 {
                                     options.push(*index);
@@ -100,12 +103,16 @@ impl Scanner<'_> {
                                 if names {
                                     uses.push(Use::Program);
                                 }
+                                if programs::repeats(&reader) {
+                                    let given = Given { begins: true, ..command.given() };
+                                    uses.push(Use::Argument(command.id, given));
+                                }
                                 uses.push(Use::Code(limit, reader));
                             }
                         }
                     }
                     let program = command.program.as_deref();
-                    if command.counts() || (at == self.expansion_at && self.is_counted()) {
+                    if command.counts() || (at == self.expansion_at && self.is_counted("")) {
                         break;
                     }
                     if command.fetches() {
@@ -114,20 +121,25 @@ impl Scanner<'_> {
                         break;
                     }
                     (at, is_later, is_element) = (*began, false, false);
+                    if programs::cuts(program.unwrap_or_default()) || self.is_piped() {
+                        found.extend(uses.drain(..).flat_map(|place| read_as(&source, place)));
+                        source = cut(source);
+                    }
                 }
                 Mode::Double | Mode::Single | Mode::Ansi | Mode::Key | Mode::Comment => {}
             }
         }
         self.done.operands.extend(options);
-        self.done.facts.uses.extend(uses.into_iter().map(|place| (source.clone(), place)));
+        found.extend(uses.into_iter().flat_map(|place| read_as(&source, place)));
+        self.done.facts.uses.extend(found);
     }
 
     /// True if a source in the place of a program is one word, which no shell reads, and what the program writes is not captured.
     fn is_only_a_name(&self, source: &Source, frame: usize) -> bool {
-        let Some(Frame { command, braces, parentheses, .. }) = self.frames.get(frame) else { return false };
+        let Some(Frame { command, braces, groups, .. }) = self.frames.get(frame) else { return false };
         let lists = self.modes.iter().filter(|mode| matches!(mode, Mode::Commands(_))).count();
         // In braces it may be a part of a function, whose output is read where it is called.
-        if lists != 1 || *braces > 0 || *parentheses > 0 {
+        if lists != 1 || *braces > 0 || groups.contains(&Group::Subshell) {
             return false;
         }
         if !command.program.as_deref().is_none_or(|program| programs::PREFIXES.contains(&program)) {
@@ -140,6 +152,7 @@ impl Scanner<'_> {
             }
             // Without quotes it is several words, of which `eval` may be the first.
             Source::Variable(name) => is_name(name) && self.mode() == Mode::Double && self.peek() != Some('['),
+            Source::Cut(_) => false,
         }
     }
 
@@ -158,9 +171,17 @@ impl Scanner<'_> {
         ends && self.frames.last().is_some_and(|frame| !frame.command.in_word)
     }
 
-    /// True if what follows up to the end of the substitution counts what it is given.
-    fn is_counted(&self) -> bool {
-        let mut rest = String::new();
+    /// True if a pipe follows in this line.
+    fn is_piped(&self) -> bool {
+        let rest = &self.tokens[self.at.min(self.tokens.len())..];
+        let line = rest.iter().take(400).take_while(|token| **token != Token::Char('\n'));
+        let line: String = line.map(|token| if let Token::Char(c) = token { *c } else { EXPANDED }).collect();
+        line.replace("||", "").contains('|')
+    }
+
+    /// True if what follows `before` up to the end of the substitution counts what it is given.
+    pub(super) fn is_counted(&self, before: &str) -> bool {
+        let mut rest = before.to_owned();
         for token in self.tokens[self.at.min(self.tokens.len())..].iter().take(400) {
             match token {
                 Token::Char(')' | '`') => break,
@@ -259,6 +280,24 @@ impl Scanner<'_> {
             command.word.push(EXPANDED);
         }
         Ok(())
+    }
+}
+
+/// Returns a part of a source.
+fn cut(source: Source) -> Source {
+    match source {
+        Source::Variable(name) => Source::Cut(name),
+        source => source,
+    }
+}
+
+/// Returns the uses of a source at a place: of all arguments the first one begins a text.
+fn read_as(source: &Source, place: Use) -> Vec<(Source, Use)> {
+    let is_all = matches!(source, Source::Variable(name) if matches!(name.as_str(), POSITIONAL | "*"));
+    let first = || Source::Variable(positional(1));
+    match place {
+        Use::Program | Use::Name(_) if is_all => vec![(first(), place)],
+        _ => vec![(source.clone(), place)],
     }
 }
 

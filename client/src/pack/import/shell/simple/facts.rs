@@ -1,6 +1,6 @@
 //! Facts about a simple command that has been read: its input, its output, and the files that it names.
 
-use super::{Redirect, Simple, is_name, last_component};
+use super::{EXPANDED, Redirect, Simple, is_name, last_component};
 use crate::pack::import::shell::flow::CommandFacts;
 use crate::pack::import::shell::grammar::{Role, STDIN};
 use crate::pack::import::shell::limit::Limit;
@@ -13,6 +13,11 @@ impl Simple {
         (writes && self.in_word).then(|| self.word.clone())
     }
 
+    /// Returns the file that is the input, which the word at hand names.
+    pub(in crate::pack::import::shell) fn input_file(&self) -> Option<String> {
+        (self.redirect == Some(Redirect::Input) && self.in_word).then(|| self.word.clone())
+    }
+
     /// Returns the last word if it is a file of code that is run, or read by `read`.
     pub(in crate::pack::import::shell) fn run_file(&self, word: &str) -> Option<String> {
         let program = self.program.as_deref().unwrap_or_default();
@@ -20,6 +25,22 @@ impl Simple {
             || readers::grammar(program).is_some_and(|grammar| grammar.first == Role::Program)
             || self.words.len() == 1;
         (reads && !word.is_empty()).then(|| word.to_owned())
+    }
+
+    /// Returns the last word if it names a file of code.
+    pub(in crate::pack::import::shell) fn code_file(&self, word: &str) -> Option<String> {
+        let program = self.program.as_deref().unwrap_or_default();
+        let is_first = self.operands == 1 && self.words.len() > 1;
+        let names = is_first && (["source", "."].contains(&program) || readers::SHELLS.contains(&program))
+            || self.words.len() == 1 && word.contains('/');
+        (names && !word.chars().all(|c| c == EXPANDED)).then(|| word.to_owned())
+    }
+
+    /// Returns the last word if it may be a file that the program writes out.
+    pub(in crate::pack::import::shell) fn read_file(&self, word: &str) -> Option<String> {
+        let program = self.program.as_deref().unwrap_or_default();
+        let reads = programs::fetches(program) || programs::repeats(program) && programs::cuts(program);
+        (reads && self.words.len() > 1 && !word.is_empty()).then(|| word.to_owned())
     }
 
     /// True where it writes a number, whatever it is given.
@@ -41,9 +62,17 @@ impl Simple {
             && (program != "aws" || self.words.iter().any(|word| word == "s3" || word == "s3api"))
     }
 
-    /// True for `cat`, which writes what its list of commands is given.
-    pub(in crate::pack::import::shell) fn repeats_input(&self) -> bool {
-        matches!(self.words.as_slice(), [program] if program == "cat") && !self.has_input
+    /// Returns a value if it may write its input: `true` if that may be a part of a line.
+    pub(in crate::pack::import::shell) fn repeats_input(&self) -> Option<bool> {
+        let program = self.program.as_deref().unwrap_or_default();
+        let is_whole = matches!(self.words.as_slice(), [program] if program == "cat");
+        let encodes = program == "base64"
+            && !self
+                .words
+                .iter()
+                .any(|word| word.starts_with("-d") || word.starts_with("-D") || word.starts_with("--d"));
+        let repeats = programs::repeats(program) && programs::cuts(program) && !encodes;
+        ((is_whole || repeats) && self.facts(0).input.is_none()).then_some(!is_whole)
     }
 
     /// Returns the variable of `for name` without `in`.
@@ -67,6 +96,8 @@ impl Simple {
         if reads && names.is_empty() {
             names.extend(["REPLY".to_owned(), "MAPFILE".to_owned()]);
         }
+        let reads_whole =
+            names.len() == 1 && self.words.windows(2).any(|words| words[0] == "-d" && words[1].is_empty());
         let program = self.program.clone().unwrap_or_default();
         let input = match &self.arguments {
             // They trim or count, and give nothing to a program.
@@ -105,6 +136,10 @@ impl Simple {
                 let grammar = arguments.grammar;
                 arguments.reads_input().then_some((grammar.limit.max(Limit::Path), grammar.shell))
             }
+            // The variable that it fills is not known.
+            None if reads && self.words.iter().skip(1).any(|word| word.contains(EXPANDED)) => {
+                Some((Limit::Path, false))
+            }
             None if matches!(program.as_str(), "sudo" | "env" | "nice" | "nohup") => Some((Limit::Path, true)),
             _ => None,
         };
@@ -112,6 +147,7 @@ impl Simple {
             program,
             pipeline,
             reads: names,
+            reads_whole,
             input,
             inherits: !self.has_input,
             fetches: self.fetches(),

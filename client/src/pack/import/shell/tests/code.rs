@@ -172,7 +172,7 @@ fn code_behind_options_is_found() {
         "SSH='ssh -p 22'; $SSH host \"ls {{a}}\"",
         "AWK=awk; $AWK \"BEGIN { x = {{a}} }\"",
         "awk -v c={{a}} 'BEGIN { system(\"echo \" c) }'",
-        "echo {{a}} > f1; source f1",
+        "echo ls {{a}} > f1; source f1",
         "echo \"ls {{a}}\" > f1; bash f1",
         "echo {{a}} | tee f1 >/dev/null; chmod +x f1; ./f1",
         "V_1={{a}}; r=V_1; eval \"ls ${!r}\"",
@@ -280,6 +280,7 @@ fn a_value_that_names_what_is_run_is_refused() {
         "eval \"timeout 5 {{a}}\"",
         "source /dev/stdin <<< \"{{a}}\"",
         "crontab {{a}}",
+        "echo {{a}} > f1; source f1",
     ] {
         let done = rewritten(script);
         check(script, done.as_ref().is_err_and(|refused| refused.to_string().contains("a names ")), done);

@@ -158,9 +158,15 @@ const HOSTILE: &[&str] = &[
 /// Runs a script in `directory`, and returns true if the file `hurt` is there afterwards.
 pub(super) fn hurts(directory: &Path, script: &str, value: &str, variable: &str) -> bool {
     let path = format!("/usr/bin:/bin:{}", directory.display());
-    let mut command = Command::new("timeout");
-    command.args(["-s", "KILL", "10", "bash", "-c", script]).env_clear().env("PATH", path).env(variable, value);
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    hurts_in(directory, Path::new(&path), script, &[(variable, value)])
+}
+
+/// Runs a script in `directory` with this search path and these variables.
+pub(super) fn hurts_in(directory: &Path, path: &Path, script: &str, variables: &[(&str, &str)]) -> bool {
+    let mut command = Command::new("/usr/bin/timeout");
+    command.args(["-s", "KILL", "10", "/bin/bash", "-c", script]).env_clear().env("PATH", path);
+    command.envs(variables.iter().copied()).current_dir(directory);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
     let hurt = directory.join("hurt");
     let there = hurt.exists();
     let _ = fs::remove_file(hurt);

@@ -23,8 +23,8 @@ fn a_value_that_is_only_the_name_of_a_program_is_told() {
         assert_eq!(done.programs, [0], "{script:?}");
         assert!(done.operands.contains(&0), "{script:?}: it may be no option");
         let limited: Vec<_> = done.needs.iter().map(|(index, need)| (*index, need.limit)).collect();
-        let others: &[_] = if script.contains("(( {{b}}") { &[(1, Limit::Number)] } else { &[] };
-        assert_eq!(limited, others, "{script:?}");
+        let other = if script.contains("(( {{b}}") { Limit::Number } else { Limit::Path };
+        assert_eq!(limited, [(1, other)], "{script:?}");
     }
     let listed = ScriptValue { limit: Limit::Word, listed: true, ..value("a") };
     assert_eq!(rewrite(&parts("{{a}} x", &["a"]), &[listed], &[]).unwrap().programs, [] as [usize; 0]);
