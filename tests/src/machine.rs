@@ -9,6 +9,7 @@
 //! The guest reaches the bucket only, and this host reaches the agent only. The environment variable `BOLT_TEST_MACHINE` names
 //! the directory of the image.
 
+mod audit_log;
 mod disk_log;
 mod engine;
 mod life;

@@ -9,11 +9,12 @@
 //!
 //! Each execution that was answered with a 202 must exist and end, and keep the end that was reported. A request without an answer
 //! that is repeated with its key must not start a second execution, and no action may start twice. Output is not synced when an
-//! execution ends: lost output must be marked as dropped, and is counted separately.
+//! execution ends: lost output must be marked as dropped, and is counted separately. A quarter of the executions is killed at once.
+//! Each acceptance and each kill that was answered is in the audit log, whose chains are whole ([`audit_log`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,12 @@ use packs_schema::agent::rest::Execution;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::audit_log::{self, Expected};
 use super::load::{self, Api};
 use super::site::{ID, MachineSite};
 use super::vm::Vm;
 use crate::Random;
+use crate::http::Call;
 
 /// Maximum number of executions ordered before a cut.
 const ORDERS: u64 = 10;
@@ -33,6 +36,8 @@ const ORDERS: u64 = 10;
 const MOMENT: u64 = 14_000;
 /// Lines of an execution.
 const LINES: u64 = 6;
+/// Attempts, one each second, to find the last entries in the audit log: they are written behind the answers.
+const ATTEMPTS: u32 = 60;
 
 /// Parameters of a run.
 #[derive(Debug, Clone, Copy)]
@@ -56,10 +61,18 @@ pub struct Figures {
     pub accepted: u64,
     /// Reported as ended before the cut.
     pub told: u64,
+    /// Kills that were answered before the cut.
+    pub killed: u64,
     /// Final states.
     pub ends: BTreeMap<State, u64>,
     /// Executions whose output a cut has taken, in part or whole, marked as dropped.
     pub outputs_lost: u64,
+    /// Entries of changes and of refusals in the audit log after the last boot.
+    pub audited: (u64, u64),
+    /// Incomplete last lines that a cut left in it.
+    pub torn: u64,
+    /// Spoiled copies of it that were found out.
+    pub controls: u64,
     /// Broken promises.
     pub violations: Vec<String>,
     /// Duration.
@@ -71,16 +84,22 @@ impl fmt::Display for Figures {
         let ends: Vec<String> = self.ends.iter().map(|(state, n)| format!("{n} {state}")).collect();
         write!(
             f,
-            "{} power cuts, {} of them at boot, in {:.0?}; {} executions ordered, {} accepted and {} ended before a cut; {}; \
-             output lost of {}, marked; {} violations",
+            "{} power cuts, {} of them at boot, in {:.0?}; {} executions ordered, {} accepted, {} killed and {} ended before a cut; \
+             {}; output lost of {}, marked; audit log of {} changes and {} refusals, {} torn lines, {} controls found; \
+             {} violations",
             self.cuts + self.cuts_at_boot,
             self.cuts_at_boot,
             self.took,
             self.ordered,
             self.accepted,
+            self.killed,
             self.told,
             ends.join(", "),
             self.outputs_lost,
+            self.audited.0,
+            self.audited.1,
+            self.torn,
+            self.controls,
             self.violations.len()
         )?;
         for violation in &self.violations {
@@ -94,6 +113,8 @@ impl fmt::Display for Figures {
 #[derive(Debug, Clone, Default)]
 struct Entry {
     accepted: Option<Execution>,
+    /// True if its kill was answered.
+    killed: bool,
     /// The end, and the whole output.
     told: Option<(Execution, String)>,
 }
@@ -112,6 +133,7 @@ pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
     let mut random = Random::new(plan.seed);
     let mut figures = Figures::default();
     let mut kept: BTreeMap<String, (Execution, String)> = BTreeMap::new();
+    let mut audit = Audit { directory: site.directory().join("audit"), expected: Expected::default() };
     let mut api = Api { address: vm.address(), caller: site.world.site.operator() };
     runtime.block_on(api.ready())?;
     while figures.cuts + figures.cuts_at_boot < plan.cuts {
@@ -122,8 +144,12 @@ pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
             let key = format!("cut-{cut}-{number}");
             lock(&ledger).insert(key.clone(), Entry::default());
             let delay = Duration::from_millis(random.below(MOMENT / 2));
-            orders.spawn_on(place(api.clone(), key, delay, Arc::clone(&ledger)), runtime.handle());
+            let kill = number % 4 == 3;
+            orders.spawn_on(place(api.clone(), key, (delay, kill), Arc::clone(&ledger)), runtime.handle());
         }
+        // For the chain of refusals: there is no such action.
+        let refused = api.clone();
+        orders.spawn_on(async move { drop(refused.order("machine.none", &json!({}), "none").await) }, runtime.handle());
         std::thread::sleep(Duration::from_millis(random.below(MOMENT)));
         vm.cut();
         drop(orders);
@@ -138,7 +164,11 @@ pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
         vm.boot()?;
         api.address = vm.address();
         let ledger = lock(&ledger).clone();
-        let checked = runtime.block_on(check(&api, &mut vm, &ledger, &mut kept, &mut figures));
+        let mut checked = match runtime.block_on(api.ready()) {
+            Ok(()) => audit.check(&mut vm, &ledger, &mut figures)?,
+            Err(error) => vec![error],
+        };
+        checked.extend(runtime.block_on(check(&api, &mut vm, &ledger, &mut kept, &mut figures)));
         figures.violations.extend(checked.into_iter().map(|violation| format!("cut {cut}: {violation}")));
         eprintln!("cut {cut}: {figures}, {:.0?}", began.elapsed());
     }
@@ -150,16 +180,79 @@ pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
         }
         *figures.ends.entry(end.state).or_default() += 1;
     }
+    let ordered = kept.values().map(|(end, _)| end.id.to_string()).collect();
+    let broken = audit.check_all(&mut vm, ordered, &mut figures)?;
+    figures.violations.extend(broken.into_iter().map(|violation| format!("at the end: {violation}")));
     figures.took = began.elapsed();
     Ok(figures)
 }
 
-/// Orders an execution and follows it to its end, writing down what is answered, until the connection breaks.
-async fn place(api: Api, key: String, delay: Duration, ledger: Ledger) {
+/// The copy of the guest's audit log, and what it must have.
+struct Audit {
+    directory: PathBuf,
+    expected: Expected,
+}
+
+impl Audit {
+    /// Checks the log of an agent that has just started; returns every broken promise. The error is of the machine.
+    fn check(
+        &mut self,
+        vm: &mut Vm,
+        ledger: &BTreeMap<String, Entry>,
+        figures: &mut Figures,
+    ) -> Result<Vec<String>, String> {
+        for (accepted, entry) in ledger.values().filter_map(|entry| Some((entry.accepted.as_ref()?, entry))) {
+            self.expected.runs.insert(accepted.id.to_string());
+            if entry.killed {
+                self.expected.kills.insert(accepted.id.to_string());
+                figures.killed += 1;
+            }
+        }
+        audit_log::copy_out(vm, &self.directory)?;
+        let log = audit_log::read(&self.directory)?;
+        (figures.audited, figures.torn) = (log.entries, log.torn);
+        let broken = log.problems(&self.expected).into_iter().chain(log.missing(&self.expected));
+        Ok(broken.map(|problem| format!("audit log: {problem}")).collect())
+    }
+
+    /// Checks that everything that was ordered is in the log and nothing else, and tries the controls.
+    fn check_all(
+        &mut self,
+        vm: &mut Vm,
+        ordered: BTreeSet<String>,
+        figures: &mut Figures,
+    ) -> Result<Vec<String>, String> {
+        self.expected.runs.clone_from(&ordered);
+        let mut broken = Vec::new();
+        for _ in 0..ATTEMPTS {
+            broken = self.check(vm, &BTreeMap::new(), figures)?;
+            if broken.is_empty() {
+                break;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        broken.extend(audit_log::read(&self.directory)?.unknown(&ordered));
+        for (control, found) in audit_log::controls(&self.directory, &self.expected)? {
+            eprintln!("control, {control}: {found:?}");
+            match found.is_empty() {
+                true => broken.push(format!("control: an audit log with {control} was not found out")),
+                false => figures.controls += 1,
+            }
+        }
+        Ok(broken)
+    }
+}
+
+/// Orders an execution, may kill it, and follows it to its end, writing down what is answered, until the connection breaks.
+async fn place(api: Api, key: String, (delay, kill): (Duration, bool), ledger: Ledger) {
     tokio::time::sleep(delay).await;
     let Ok(accepted) = api.order("machine.lines", &parameters(), &key).await else { return };
     let id = accepted.id.to_string();
     lock(&ledger).entry(key.clone()).or_default().accepted = Some(accepted);
+    if kill {
+        let Ok(answer) = api.ask(Call::post(&format!("/v1/executions/{id}/kill"), "")).await else { return };
+        lock(&ledger).entry(key.clone()).or_default().killed = answer.status.is_success();
+    }
     let Ok(end) = api.wait(&id).await else { return };
     let Ok(output) = api.stdout(&id).await else { return };
     lock(&ledger).entry(key).or_default().told = Some((end, output));
@@ -177,9 +270,6 @@ async fn check(
     kept: &mut BTreeMap<String, (Execution, String)>,
     figures: &mut Figures,
 ) -> Vec<String> {
-    if let Err(error) = api.ready().await {
-        return vec![error];
-    }
     let mut violations = Vec::new();
     for (key, entry) in ledger {
         figures.ordered += 1;
@@ -218,7 +308,7 @@ async fn check_entry(
     let fits = match end.state {
         State::Succeeded => output == expected || is_marked(&output, &expected),
         // The rest was never written.
-        State::Interrupted | State::Lost | State::Error => expected.starts_with(before_mark(&output)),
+        State::Interrupted | State::Lost | State::Error | State::Killed => expected.starts_with(before_mark(&output)),
         _ => false,
     };
     if !fits {

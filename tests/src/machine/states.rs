@@ -6,8 +6,9 @@
 //!                   ─▶ e2fsck ─▶ /var/lib/bolt taken out ─▶ an agent of this host recovers it ─▶ check
 //! ```
 //!
-//! The agent must keep what it answered before the flush, as after a power cut, and must have no execution that was not ordered.
-//! Two controls, disks that break their promise, show that the check finds what is missing.
+//! The agent must keep what it answered before the flush, as after a power cut, and must have no execution that was not ordered;
+//! the audit log also before the agent completes it. Controls, disks that break their promise, show that the check finds what is
+//! missing.
 
 mod check;
 mod control;
@@ -28,6 +29,7 @@ use super::disk_log::{self, Event};
 use super::load::Api;
 use super::site::{ID, MachineSite};
 use crate::Random;
+use crate::http::Call;
 
 /// Executions that are ordered while the disk is recorded.
 const ORDERS: u64 = 24;
@@ -49,6 +51,10 @@ pub struct DiskStates {
     pub found: u64,
     /// Ends that were reported earlier and found unchanged, over all states.
     pub ends: u64,
+    /// Accepted executions and answered kills found in the audit log, over all states.
+    pub audited: u64,
+    /// States in which a last line of the audit log was incomplete.
+    pub torn: u64,
     /// Ends of which output was lost, marked.
     pub outputs_lost: u64,
     /// Disks that had lost what they had flushed, and were found out.
@@ -61,12 +67,13 @@ pub struct DiskStates {
 
 impl fmt::Display for DiskStates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let DiskStates { flushes, writes, accepted, states, found, ends, outputs_lost, controls, violations, took } =
-            self;
+        let DiskStates { flushes, writes, accepted, states, found, ends, audited, torn, .. } = self;
+        let DiskStates { outputs_lost, controls, violations, took, .. } = self;
         write!(
             f,
             "{states} disk states of {writes} writes and {flushes} flushes with {accepted} executions, in {took:.0?}: \
-             {found} accepted found, {ends} ends unchanged, output lost of {outputs_lost}, marked; \
+             {found} accepted found, {ends} ends unchanged, {audited} runs and kills in the audit log, {torn} torn lines in it; \
+             output lost of {outputs_lost}, marked; \
              {controls} controls found; {} violations",
             violations.len()
         )?;
@@ -78,6 +85,8 @@ impl fmt::Display for DiskStates {
 #[derive(Debug, Clone)]
 struct Heard {
     accepted: (u64, Execution),
+    /// Answer to its kill.
+    killed: Option<u64>,
     told: Option<(u64, Execution, String)>,
 }
 
@@ -116,8 +125,9 @@ pub fn run(image: &Path, count: u64, seed: u64) -> Result<DiskStates, String> {
     let mut orders = JoinSet::new();
     for number in 0..ORDERS {
         let delay = Duration::from_millis(random.below(SPREAD));
+        let kill = number % 4 == 3;
         orders.spawn_on(
-            place(api.clone(), format!("state-{number}"), delay, log.clone(), Arc::clone(&ledger)),
+            place(api.clone(), format!("state-{number}"), (delay, kill), log.clone(), Arc::clone(&ledger)),
             runtime.handle(),
         );
     }
@@ -184,20 +194,29 @@ async fn states(
     Ok(())
 }
 
-/// Orders an execution and follows it to its end.
-async fn place(api: Api, key: String, delay: Duration, log: PathBuf, ledger: Ledger) {
+/// Orders an execution, may kill it, and follows it to its end.
+async fn place(api: Api, key: String, (delay, kill): (Duration, bool), log: PathBuf, ledger: Ledger) {
+    let note = |heard: &Heard| {
+        ledger.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), heard.clone());
+    };
     tokio::time::sleep(delay).await;
     let Ok(accepted) = api.order_until("machine.lines", &json!({"count": 4, "pause": "0.2"}), &key).await else {
         return;
     };
     let Ok(end) = disk_log::end(&log) else { return };
     let id = accepted.id.to_string();
-    let heard = |told| Heard { accepted: (end, accepted.clone()), told };
-    ledger.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), heard(None));
+    let mut heard = Heard { accepted: (end, accepted), killed: None, told: None };
+    note(&heard);
+    if kill {
+        let Ok(answer) = api.ask(Call::post(&format!("/v1/executions/{id}/kill"), "")).await else { return };
+        heard.killed = disk_log::end(&log).ok().filter(|_| answer.status.is_success());
+        note(&heard);
+    }
     let Ok(ended) = api.wait(&id).await else { return };
     let Ok(output) = api.stdout(&id).await else { return };
     let Ok(told) = disk_log::end(&log) else { return };
-    ledger.lock().unwrap_or_else(PoisonError::into_inner).insert(key, heard(Some((told, ended, output))));
+    heard.told = Some((told, ended, output));
+    note(&heard);
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), String> {

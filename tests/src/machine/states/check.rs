@@ -1,12 +1,13 @@
 //! Check of a disk state: an agent recovers it, and must have what had been heard by then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use super::{DiskStates, Heard, text};
+use crate::machine::audit_log::{self, Expected};
 use crate::machine::load::Api;
 use crate::machine::power::unchanged;
 use crate::machine::site::ID;
@@ -60,6 +61,12 @@ pub(super) async fn recovered(
         }
     }
     broken.extend(rows(world, ledger, end)?.into_iter().map(|problem| format!("history: {problem}")));
+    let expected = expected(ledger, end);
+    let audit = world.path().join("agents").join(ID).join("state/audit");
+    // A kill is on the disk before it is answered; an execution may still be marked in its row.
+    let log = audit_log::read(&audit)?;
+    figures.torn += u64::from(log.torn > 0);
+    broken.extend(log.problems(&expected).into_iter().map(|problem| format!("audit, before the start: {problem}")));
     // World::start panics with the agent's log.
     let agent = world.start(&spec(ID));
     let api = Api { address: agent.address(), caller: world.site.operator() };
@@ -87,7 +94,24 @@ pub(super) async fn recovered(
             }
         }
     }
+    let log = audit_log::read(&audit)?;
+    let ordered: BTreeSet<String> = ledger.values().map(|heard| heard.accepted.1.id.to_string()).collect();
+    let lost = log.missing(&expected);
+    figures.audited += (expected.runs.len() - lost.len() + expected.kills.len()) as u64;
+    let problems = log.problems(&expected).into_iter().chain(lost).chain(log.unknown(&ordered));
+    broken.extend(problems.map(|problem| format!("audit: {problem}")));
     Ok(broken)
+}
+
+/// Returns what the audit log must have of a disk whose log ended at `end`.
+fn expected(ledger: &BTreeMap<String, Heard>, end: u64) -> Expected {
+    let ids = |is_there: &dyn Fn(&Heard) -> bool| {
+        ledger.values().filter(|heard| is_there(heard)).map(|heard| heard.accepted.1.id.to_string()).collect()
+    };
+    Expected {
+        runs: ids(&|heard| heard.accepted.0 <= end),
+        kills: ids(&|heard| heard.killed.is_some_and(|at| at <= end)),
+    }
 }
 
 /// Program that prints what SQLite says of a history, and `<id> <end>` for each row.

@@ -7,18 +7,25 @@ use super::{DiskStates, Recording, check, copy, text};
 use crate::machine::disk_log::{self, Event};
 use crate::machine::site::MachineSite;
 
-/// Tries both controls. One that is not found is a violation.
+/// Tries all controls. One that is not found is a violation.
 pub(super) async fn run(site: &MachineSite, recording: &Recording, figures: &mut DiskStates) -> Result<(), String> {
     let disk = site.directory().join("state.img");
     let lost = half_lost(recording, &disk)?;
     let broken = broken(site, recording, &disk).await?;
     let begins = |with: &str| broken.iter().any(|problem| problem.starts_with(with));
-    note("a disk that lost all writes of the second half", &lost, begins("history: ") && begins("agent: "), figures);
+    let is_found = begins("history: ") && begins("agent: ") && begins("audit: no entry of the accepted execution");
+    note("a disk that lost all writes of the second half", &lost, is_found, figures);
 
     let row = row_lost(recording, &disk)?;
     let broken = self::broken(site, recording, &disk).await?;
     let is_named = broken.iter().any(|problem| problem.starts_with("history: ") && problem.contains(&row));
     note("a disk that lost the flushed writes with a row of the history", &row, is_named, figures);
+
+    let kill = kill_lost(recording, &disk)?;
+    let broken = self::broken(site, recording, &disk).await?;
+    let problems: Vec<&String> = broken.iter().filter(|problem| problem.starts_with("audit, before ")).collect();
+    let is_named = problems.iter().any(|problem| problem.contains(&kill)) && problems.len() > 1;
+    note("a disk that lost the flushed writes with a kill in the audit log", &kill, is_named, figures);
     Ok(())
 }
 
@@ -54,22 +61,41 @@ fn row_lost(recording: &Recording, disk: &Path) -> Result<String, String> {
     let (last, end) = flushes(recording).last().ok_or("nothing was flushed")?;
     let told = recording.ledger.values().filter(|heard| heard.told.as_ref().is_some_and(|(at, ..)| *at <= end));
     for id in told.map(|heard| heard.accepted.1.id.as_str()) {
-        let key = bytes(id)?;
-        let (mut kept, mut is_lost) = (Vec::new(), false);
-        for event in &recording.events[..last] {
-            let has = disk_log::content(*event, &recording.log).map_err(text)?;
-            match has.windows(key.len()).any(|window| window == key) {
-                true => is_lost = true,
-                false => kept.push(*event),
-            }
-        }
         // The row may lie across two writes, which hold no id then.
-        if is_lost {
-            write(recording, disk, &kept)?;
+        if lost(recording, disk, last, &bytes(id)?)? {
             return Ok(id.to_owned());
         }
     }
     Err("no write holds the row of an execution".to_owned())
+}
+
+/// Makes a disk of all writes up to the last flush but those that hold the entry of one kill in the audit log. Returns the
+/// execution's id.
+fn kill_lost(recording: &Recording, disk: &Path) -> Result<String, String> {
+    let (last, end) = flushes(recording).last().ok_or("nothing was flushed")?;
+    let killed = recording.ledger.values().filter(|heard| heard.killed.is_some_and(|at| at <= end));
+    for id in killed.map(|heard| heard.accepted.1.id.as_str()) {
+        if lost(recording, disk, last, format!("\"execution\":\"{id}\"").as_bytes())? {
+            return Ok(id.to_owned());
+        }
+    }
+    Err("no write holds the entry of a kill".to_owned())
+}
+
+/// Makes a disk of the first `last` events but the writes that hold `key`; false, without a disk, if there are none.
+fn lost(recording: &Recording, disk: &Path, last: usize, key: &[u8]) -> Result<bool, String> {
+    let (mut kept, mut is_lost) = (Vec::new(), false);
+    for event in &recording.events[..last] {
+        let has = disk_log::content(*event, &recording.log).map_err(text)?;
+        match has.windows(key.len()).any(|window| window == key) {
+            true => is_lost = true,
+            false => kept.push(*event),
+        }
+    }
+    if is_lost {
+        write(recording, disk, &kept)?;
+    }
+    Ok(is_lost)
 }
 
 /// Positions of the flushes after the first order, and their ends in the log.
