@@ -5,6 +5,6 @@ pub use bolt_aws::fuzz::{ec2_error, ec2_page, identity_document};
 
 pub use crate::connection::fuzz::{Answering, Asked};
 pub use crate::inventory::fuzz::{document_json, document_toml, ec2, gate};
-pub use crate::pack::import::fuzz::{Imported, puppet, rundeck, ssm, stackstorm};
+pub use crate::pack::import::fuzz::{Imported, puppet, rundeck, ssm, stackstorm, wheel};
 pub use crate::pki::fuzz::signing_request;
 pub use crate::runs::fuzz::{group, lease, stored_run};

@@ -37,6 +37,7 @@ mod ssm;
 mod stackstorm;
 mod steps;
 mod subtree;
+mod wheels;
 mod write;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ use packs_schema::base::name::{NameError, PackName};
 
 pub use format::Format;
 pub use report::{ActionReport, Effect, ImportFinding, LeftOut, Report, Totals, Verdict};
+pub use wheels::Wheels;
 
 use super::PackError;
 
@@ -87,6 +89,17 @@ pub enum ImportError {
         /// The directory that is missing.
         parent: PathBuf,
     },
+    /// A wheel cannot be used.
+    #[error("{} cannot be used: {problem}", crate::show::path(path))]
+    Wheel {
+        /// The wheel.
+        path: PathBuf,
+        /// The reason.
+        problem: String,
+    },
+    /// The source is of a format without Python requirements.
+    #[error("{} is no pack of StackStorm, and only those have requirements to be met by wheels; leave --wheels out", crate::show::path(.0))]
+    NoRequirements(PathBuf),
     /// The source exceeds a limit.
     #[error("{file} of the source is refused: {problem}")]
     Refused {
@@ -134,6 +147,11 @@ impl ImportError {
 
 /// Imports a source, a directory or a document, as the pack directory `to`, which must not exist.
 pub fn import(source: &Path, to: &Path) -> Result<Report, ImportError> {
+    import_with(source, to, None)
+}
+
+/// Imports a source as [`import`] does, with wheels for what its requirements take from addresses.
+pub fn import_with(source: &Path, to: &Path, wheels: Option<&Wheels>) -> Result<Report, ImportError> {
     if to.symlink_metadata().is_ok() {
         return Err(PackError::Exists(to.to_owned()).into());
     }
@@ -144,7 +162,10 @@ pub fn import(source: &Path, to: &Path) -> Result<Report, ImportError> {
     let source = source.canonicalize().map_err(PackError::file("read", source))?;
     let format = Format::detect(&source)?.ok_or_else(|| ImportError::UnknownFormat(source.clone()))?;
     let root = if source.is_dir() { source.as_path() } else { source.parent().unwrap_or(&source) };
-    let plan = plan(&source, root, format)?;
+    if wheels.is_some() && format != Format::StackStorm {
+        return Err(ImportError::NoRequirements(source));
+    }
+    let plan = plan(&source, root, format, wheels)?;
     write::write(&plan, to)?;
     Ok(plan.report)
 }
@@ -167,8 +188,9 @@ pub struct ImportedAll {
     pub skipped: Vec<LeftOut>,
 }
 
-/// Imports every source below `root`, each into a directory of `to` that is called like the pack.
-pub fn import_all(root: &Path, to: &Path) -> Result<ImportedAll, ImportError> {
+/// Imports every source below `root`, each into a directory of `to` that is called like the pack; wheels as with
+/// [`import_with`].
+pub fn import_all(root: &Path, to: &Path, wheels: Option<&Wheels>) -> Result<ImportedAll, ImportError> {
     let subtree::Found { sources: found, skipped } = subtree::find(root)?;
     if found.is_empty() {
         return Err(ImportError::NothingFound { root: root.to_owned(), skipped });
@@ -176,7 +198,7 @@ pub fn import_all(root: &Path, to: &Path) -> Result<ImportedAll, ImportError> {
     std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
     let mut written: BTreeMap<PackName, PathBuf> = BTreeMap::new();
     let import = |(directory, format): (PathBuf, Format)| {
-        let outcome = plan(&root.join(&directory), root, format).and_then(|plan| {
+        let outcome = plan(&root.join(&directory), root, format, wheels).and_then(|plan| {
             let target = to.join(plan.pack.as_str());
             if let Some(first) = written.get(&plan.pack) {
                 let (first, pack) = (first.display(), plan.pack);
@@ -196,11 +218,11 @@ pub fn import_all(root: &Path, to: &Path) -> Result<ImportedAll, ImportError> {
 }
 
 /// Reads and converts one source; a licence may lie above it, up to `root`.
-fn plan(directory: &Path, root: &Path, format: Format) -> Result<plan::Plan, ImportError> {
+fn plan(directory: &Path, root: &Path, format: Format, wheels: Option<&Wheels>) -> Result<plan::Plan, ImportError> {
     let mut tree = source::read(directory, format)?;
     source::add_licence(&mut tree, directory, root)?;
     format.add_neighbours(&mut tree, directory)?;
-    let plan = plan::check(format.convert(&tree)?)?;
+    let plan = plan::check(format.convert(&tree, wheels)?)?;
     match plan.report.actions.iter().any(|action| action.verdict() != Verdict::CannotRun) {
         true => Ok(plan),
         false => Err(ImportError::NothingRuns { pack: plan.pack.to_string(), report: Box::new(plan.report) }),

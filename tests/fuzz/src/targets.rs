@@ -28,6 +28,7 @@ targets! {
     import_rundeck 8192;
     import_ssm 8192;
     import_stackstorm 8192;
+    import_wheel 8192;
     inventory 4096;
     launcher_messages 4096;
     launcher_stream 8192;

@@ -9,6 +9,7 @@ use super::failure;
 use crate::cli::failure::{Exit, Failure};
 use crate::pack::import::{
     self, ActionReport, Effect, ImportError, ImportFinding, ImportedAll, ImportedSource, Report, Totals, Verdict,
+    Wheels,
 };
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
@@ -23,7 +24,8 @@ Examples:
   bolt pack import ./stackstorm-csv --to ./csv
   bolt pack import ./modules/package --to ./package
   bolt pack import ./kill-process.yml --to ./kill-process
-  bolt pack import --all ./collection --to ./packs --json >report.json")]
+  bolt pack import --all ./collection --to ./packs --json >report.json
+  bolt pack import ./stackstorm-zabbix --to ./zabbix --wheels ./wheels")]
 pub struct ImportCommand {
     /// The source: a directory, or one document.
     source: PathBuf,
@@ -33,15 +35,19 @@ pub struct ImportCommand {
     /// Import every source below the directory, and print a table of all.
     #[arg(long)]
     all: bool,
+    /// Directory of wheels that you built: they take the place of addresses in requirements.txt, with their hashes.
+    #[arg(long, value_name = "DIR")]
+    wheels: Option<PathBuf>,
 }
 
 /// Runs `bolt pack import`.
 pub(super) fn run(command: &ImportCommand, json: bool) -> Result<Exit, Failure> {
+    let wheels = command.wheels.as_deref().map(Wheels::open).transpose().map_err(|e| import_failure(&e))?;
     if command.all {
-        let all = import::import_all(&command.source, &command.to).map_err(|e| import_failure(&e))?;
+        let all = import::import_all(&command.source, &command.to, wheels.as_ref()).map_err(|e| import_failure(&e))?;
         return Ok(print_all(&all, json));
     }
-    let report = import::import(&command.source, &command.to).map_err(|e| import_failure(&e))?;
+    let report = import::import_with(&command.source, &command.to, wheels.as_ref()).map_err(|e| import_failure(&e))?;
     if json {
         outln!("{}", show::json(&report));
     } else {
@@ -190,12 +196,14 @@ fn failures(all: &ImportedAll) -> Vec<String> {
 fn import_failure(error: &ImportError) -> Failure {
     match error {
         ImportError::Pack(pack) => failure(pack),
-        ImportError::UnknownFormat(_) | ImportError::NothingFound { .. } | ImportError::NoParent { .. } => {
-            Failure::from_error(Exit::Usage, error)
-        }
-        ImportError::Refused { .. } | ImportError::Name { .. } | ImportError::NothingRuns { .. } => {
-            Failure::from_error(Exit::Failed, error)
-        }
+        ImportError::UnknownFormat(_)
+        | ImportError::NothingFound { .. }
+        | ImportError::NoParent { .. }
+        | ImportError::NoRequirements(_) => Failure::from_error(Exit::Usage, error),
+        ImportError::Refused { .. }
+        | ImportError::Name { .. }
+        | ImportError::Wheel { .. }
+        | ImportError::NothingRuns { .. } => Failure::from_error(Exit::Failed, error),
     }
 }
 
@@ -220,7 +228,7 @@ mod tests {
             fs::write(from.join(file), text).unwrap();
         }
         fs::File::create(from.join("good/large.xml")).unwrap().set_len(300_000).unwrap();
-        let told = failures(&import::import_all(&from, &to).unwrap()).join("\n");
+        let told = failures(&import::import_all(&from, &to, None).unwrap()).join("\n");
         let wanted = "\
 not imported, because of an error:
   auto: no action of auto can run, so nothing is written:

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::plan::Plan;
 use super::source::{self, SourceFile, SourceTree};
+use super::wheels::Wheels;
 use super::{ImportError, puppet, python_facts, rundeck, ssm, stackstorm};
 
 /// Format of a source.
@@ -107,10 +108,10 @@ impl Format {
         }
     }
 
-    /// Converts a source.
-    pub(super) fn convert(self, tree: &SourceTree) -> Result<Plan, ImportError> {
+    /// Converts a source; wheels are for its Python requirements.
+    pub(super) fn convert(self, tree: &SourceTree, wheels: Option<&Wheels>) -> Result<Plan, ImportError> {
         match self {
-            Format::StackStorm => stackstorm::convert(tree, &python_facts::facts(tree)),
+            Format::StackStorm => stackstorm::convert(tree, &python_facts::facts(tree), wheels),
             Format::Puppet => puppet::convert(tree, &python_facts::facts(tree)),
             Format::Ssm => ssm::convert(tree),
             Format::Rundeck => rundeck::convert(tree),

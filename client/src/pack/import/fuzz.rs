@@ -5,6 +5,8 @@ use super::report::Report;
 use super::source::{SourceFile, SourceTree};
 use super::{Format, ImportError, plan, puppet, stackstorm};
 
+pub use super::wheels::fuzz::wheel;
+
 /// Pack that an import would write: its files by path, and its report.
 pub type Imported = (Vec<(String, Vec<u8>)>, Report);
 
@@ -18,17 +20,17 @@ pub fn puppet(files: &[(&str, &[u8])]) -> Result<Vec<(String, Vec<u8>)>, String>
 
 /// Converts a StackStorm pack of these files.
 pub fn stackstorm(files: &[(&str, &[u8])]) -> Result<Imported, String> {
-    imported(stackstorm::convert(&tree(files), &Facts::default()).and_then(plan::check))
+    imported(stackstorm::convert(&tree(files), &Facts::default(), None).and_then(plan::check))
 }
 
 /// Converts one document of Systems Manager.
 pub fn ssm(name: &str, bytes: &[u8]) -> Result<Imported, String> {
-    imported(Format::Ssm.convert(&tree(&[(name, bytes)])).and_then(plan::check))
+    imported(Format::Ssm.convert(&tree(&[(name, bytes)]), None).and_then(plan::check))
 }
 
 /// Converts one file with jobs of Rundeck.
 pub fn rundeck(name: &str, bytes: &[u8]) -> Result<Imported, String> {
-    imported(Format::Rundeck.convert(&tree(&[(name, bytes)])).and_then(plan::check))
+    imported(Format::Rundeck.convert(&tree(&[(name, bytes)]), None).and_then(plan::check))
 }
 
 fn tree(files: &[(&str, &[u8])]) -> SourceTree {

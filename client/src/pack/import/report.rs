@@ -10,6 +10,8 @@ use super::Format;
 
 /// Code of the finding that callers give a command, so that the action is disabled.
 pub(super) const ANY_COMMAND: &str = "any_command";
+/// Code of the finding that a requirement is not imported.
+pub(super) const REQUIREMENT_REFUSED: &str = "requirement_refused";
 /// Maximum length of a finding's message, in characters. Names and patterns of a source may be long.
 const MAX_MESSAGE: usize = 2000;
 
@@ -175,8 +177,11 @@ impl Report {
                 .map(|f| format!("  {}: {}", action.name, shorten(&f.to_string(), 400)))
                 .collect::<Vec<_>>()
         };
-        let mut lines: Vec<String> = self.actions.iter().flat_map(of).collect();
-        if lines.is_empty() {
+        // Their remedy makes actions run.
+        let requirements = self.findings.iter().filter(|finding| finding.code == REQUIREMENT_REFUSED);
+        let mut lines: Vec<String> = requirements.map(|finding| format!("  {finding}")).collect();
+        lines.extend(self.actions.iter().flat_map(of));
+        if self.actions.is_empty() {
             lines.push(format!("  {}", self.format.why_empty()));
             lines.extend(self.findings.iter().map(|finding| format!("  {finding}")));
         }

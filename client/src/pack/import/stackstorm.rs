@@ -36,12 +36,14 @@ use packs_schema::pack::contents::check_path;
 use serde_json::json;
 
 use self::draft::Surroundings;
+use self::requirements::Requirements;
 use super::converted::Converted;
 use super::documents::read_yaml;
 use super::plan::{Plan, PlannedFile};
 use super::python_facts::Facts;
 use super::report::{Effect, ImportFinding, LeftOut, Report};
 use super::source::{SourceTree, licence_finding};
+use super::wheels::Wheels;
 use super::{Format, ImportError};
 
 /// Parts of a pack without meaning in Bolt, by their top directory.
@@ -73,12 +75,29 @@ pub(super) fn leaves_out(path: &str) -> Option<&'static str> {
     (clutter || unused).then_some("not used by actions")
 }
 
-/// Converts a pack.
-pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportError> {
+/// Converts a pack. Wheels take the place of addresses in `requirements.txt`, if all that it needs is there.
+pub(super) fn convert(tree: &SourceTree, facts: &Facts, wheels: Option<&Wheels>) -> Result<Plan, ImportError> {
+    let (mut plan, mut requirements) = attempt(tree, facts, requirements::read(tree))?;
+    let provision = requirements.provision(wheels)?;
+    if let Some(refusing) = requirements.refusing(&provision, tree) {
+        (plan, requirements) = attempt(tree, facts, refusing)?;
+    }
+    let mut findings = std::mem::take(&mut plan.report.findings);
+    plan.files.extend(requirements.file(&provision, &mut findings)?);
+    findings.extend(licence_finding(tree));
+    plan.report.findings = findings;
+    Ok(plan)
+}
+
+/// Converts everything but the requirements, to which actions may add some.
+fn attempt(
+    tree: &SourceTree,
+    facts: &Facts,
+    mut requirements: Requirements,
+) -> Result<(Plan, Requirements), ImportError> {
     let mut findings = Vec::new();
     let head = head::read(tree, &mut findings)?;
     let config = config::read(tree, &mut findings)?;
-    let mut requirements = requirements::read(tree, &mut findings);
     let mut plan = Plan {
         pack: head.name.clone(),
         files: kept_files(tree),
@@ -117,10 +136,8 @@ pub(super) fn convert(tree: &SourceTree, facts: &Facts) -> Result<Plan, ImportEr
     }
     plan.files.insert("pack.yaml".to_owned(), PlannedFile::text(head.text()));
     plan.files.extend(config.file());
-    plan.files.extend(requirements.file(&mut findings));
-    findings.extend(licence_finding(tree));
     plan.report.findings = findings;
-    Ok(plan)
+    Ok((plan, requirements))
 }
 
 /// True for a description of an action, or of a workflow that lies beside those.

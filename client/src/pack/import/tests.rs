@@ -10,6 +10,7 @@ mod rundeck;
 mod ssm;
 mod stackstorm;
 mod trials;
+mod wheels;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -156,7 +157,7 @@ fn a_collection_is_imported_whole_with_the_licence_above_its_packs() {
         fs::write(actions.join("a.yaml"), action).unwrap();
     }
     fs::write(from.join("LICENSE"), "terms").unwrap();
-    let sources = import_all(&from, &to).unwrap().sources;
+    let sources = import_all(&from, &to, None).unwrap().sources;
     let failed: Vec<&PathBuf> = sources.iter().filter(|s| s.outcome.is_err()).map(|s| &s.directory).collect();
     assert_eq!(failed, [Path::new("packs/three")]);
     for pack in ["one", "two"] {
@@ -210,7 +211,7 @@ fn a_source_without_actions_and_a_missing_directory_are_told_with_a_remedy() {
     // A file that is too large to be a document is named, also where nothing else is found.
     fs::create_dir(temp.path().join("large")).unwrap();
     fs::File::create(temp.path().join("large/x.xml")).unwrap().set_len(300_000).unwrap();
-    let error = import_all(&temp.path().join("large"), &temp.path().join("to")).unwrap_err().to_string();
+    let error = import_all(&temp.path().join("large"), &temp.path().join("to"), None).unwrap_err().to_string();
     assert!(error.contains("not looked at: x.xml (it has 300000 bytes"), "{error}");
     write("large/a.yaml", "- name: a\n  sequence: {commands: [{exec: echo}]}\n");
     let report = import(&temp.path().join("large"), &temp.path().join("pack")).unwrap();

@@ -11,7 +11,7 @@ use super::requirements::Requirements;
 use super::script::is_alone;
 use crate::pack::import::clients;
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
-use crate::pack::import::report::Effect;
+use crate::pack::import::report::{Effect, REQUIREMENT_REFUSED};
 
 /// Modules of StackStorm that the supplied runner has.
 const SUPPLIED: [&str; 12] = [
@@ -109,6 +109,7 @@ fn imports(
     requirements: &mut Requirements,
 ) -> Option<()> {
     let mut found = BTreeSet::new();
+    let mut from_address = None;
     for (module, (path, line)) in outside {
         let top = module.split('.').next().unwrap_or(module);
         let of_server = ["st2common", "st2actions", "st2client", "st2reactor", "st2api", "oslo_config"].contains(&top);
@@ -121,19 +122,20 @@ fn imports(
         if clients::is_python_client(module) {
             found.insert((*module).to_owned());
         }
-        if !of_server
-            && !provided
-            && !requirements.refused.is_empty()
-            && !is_library(top)
-            && !requirements.may_provide(top)
-        {
-            let (line, refused) = &requirements.refused[0];
-            let message = format!(
-                "it imports {module}, and requirements.txt:{line} names an address ({refused}); publish a wheel and name it there"
-            );
-            draft.block("requirement_refused", &["entry_point"], message);
-            return None;
+        if of_server || provided || is_library(top) || requirements.may_provide(top) {
+            continue;
         }
+        match requirements.of_unknown(module) {
+            Some(Err(refused)) => {
+                draft.block(REQUIREMENT_REFUSED, &["entry_point"], refused);
+                return None;
+            }
+            Some(Ok(pinned)) => from_address = Some(pinned),
+            None => {}
+        }
+    }
+    if let Some(pinned) = from_address {
+        draft.sink.add("requirement_pinned", Effect::Safer, &["entry_point"], pinned);
     }
     if !found.is_empty() {
         draft.sink.add("remote_client", Effect::Rare, &["entry_point"], clients::message(&found));

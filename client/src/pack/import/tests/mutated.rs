@@ -32,7 +32,7 @@ fn damaged_sources_are_refused_or_give_packs_that_build() {
     for _ in 0..ROUNDS {
         let mut tree = whole.clone();
         damage(&mut tree, &mut random);
-        if let Ok(plan) = stackstorm::convert(&tree, &facts).and_then(plan::check) {
+        if let Ok(plan) = stackstorm::convert(&tree, &facts, None).and_then(plan::check) {
             planned += 1;
             assert!(plan.files.contains_key("pack.yaml"));
         }

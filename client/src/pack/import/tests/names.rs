@@ -46,7 +46,7 @@ fn two_sources_of_one_pack_are_named() {
         copy(&pack.at(""), &root.join(directory));
         fs::write(root.join(directory).join("pack.yaml"), format!("name: {name}\nversion: 1.0.0\n")).unwrap();
     }
-    let sources = import_all(&root, &pack.temp.path().join("to")).unwrap().sources;
+    let sources = import_all(&root, &pack.temp.path().join("to"), None).unwrap().sources;
     let failed: Vec<String> = sources.iter().filter_map(|one| Some(one.outcome.as_ref().err()?.to_string())).collect();
     assert_eq!(failed, ["two of the source is refused: it and one would both be the pack same; rename one of them"]);
 }

@@ -151,7 +151,7 @@ fn a_module_beside_is_read_only_if_it_says_that_it_is_one() {
 fn a_directory_of_modules_is_imported_whole() {
     let temp = tempfile::tempdir().unwrap();
     let to = temp.path().join("to");
-    let sources = import_all(&modules(), &to).unwrap().sources;
+    let sources = import_all(&modules(), &to, None).unwrap().sources;
     let names: Vec<&Path> = sources.iter().map(|source| source.directory.as_path()).collect();
     assert_eq!(names, [Path::new("shapes")], "a module without tasks is no source");
     assert!(to.join("shapes/pack.yaml").exists());

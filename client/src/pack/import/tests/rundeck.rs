@@ -227,7 +227,7 @@ fn damaged_jobs_are_refused_or_give_packs_that_build() {
             }
             let mut damaged = source::SourceTree { name: "damaged".to_owned(), ..source::SourceTree::default() };
             damaged.files.insert(path.clone(), SourceFile { bytes, executable: false });
-            planned += usize::from(Format::Rundeck.convert(&damaged).and_then(plan::check).is_ok());
+            planned += usize::from(Format::Rundeck.convert(&damaged, None).and_then(plan::check).is_ok());
         }
     }
     assert!(planned > 20, "{planned}");

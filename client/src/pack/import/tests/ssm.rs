@@ -201,7 +201,7 @@ fn one_document_is_a_pack_and_a_collection_is_one_pack_for_each_directory() {
         fs::create_dir_all(from.join(path).parent().unwrap()).unwrap();
         fs::write(from.join(path), &document).unwrap();
     }
-    let sources = import_all(&from, &temp.path().join("to")).unwrap().sources;
+    let sources = import_all(&from, &temp.path().join("to"), None).unwrap().sources;
     let told: Vec<(String, Vec<String>)> = sources
         .iter()
         .map(|source| source.outcome.as_ref().unwrap())
@@ -271,7 +271,7 @@ fn damaged_documents_are_refused_or_give_packs_that_build() {
             }
             let mut damaged = source::SourceTree { name: "damaged".to_owned(), ..source::SourceTree::default() };
             damaged.files.insert(path.clone(), SourceFile { bytes, executable: false });
-            planned += usize::from(Format::Ssm.convert(&damaged).and_then(plan::check).is_ok());
+            planned += usize::from(Format::Ssm.convert(&damaged, None).and_then(plan::check).is_ok());
         }
     }
     assert!(planned > 100, "{planned}");

@@ -29,7 +29,7 @@ fn the_trial_of_systems_manager_tells_documents_that_differ() {
 
 #[test]
 fn the_trial_of_stackstorm_tells_actions_that_differ() {
-    run("stackstorm/test_trial.py", 10);
+    run("stackstorm/test_trial.py", 12);
 }
 
 #[test]
