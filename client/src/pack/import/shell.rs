@@ -15,6 +15,7 @@
 //! here-documents, pipelines and substitutions of programs that repeat their input. Not followed are files, in which a
 //! value stays text, and texts that name a variable.
 
+mod contents;
 mod flow;
 mod grammar;
 mod limit;

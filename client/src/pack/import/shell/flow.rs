@@ -59,7 +59,7 @@ impl Source {
 }
 
 /// Place where a source is read as more than data, or may be.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Use {
     /// Names a program in text that is code, or a file of code.
     Program,
@@ -89,7 +89,7 @@ pub(super) enum Use {
 }
 
 /// Place in an argument.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Given {
     /// A command would begin here in what the program writes.
     pub(super) begins: bool,
@@ -100,7 +100,7 @@ pub(super) struct Given {
 }
 
 /// Place in a here-document.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Here {
     /// The document begins like a script.
     pub(super) script: bool,

@@ -162,6 +162,13 @@ impl Arguments {
         self.pending.extend(options.next);
     }
 
+    /// True if it reads words after these as `other` does.
+    pub(super) fn reads_like(&self, other: &Arguments) -> bool {
+        let of =
+            |read: &Arguments| (read.operands.min(3), read.code, read.announced, read.stdin, read.ended, read.lost);
+        std::ptr::eq(self.grammar, other.grammar) && self.pending == other.pending && of(self) == of(other)
+    }
+
     /// Number of operands so far.
     pub(super) fn operands(&self) -> usize {
         self.operands

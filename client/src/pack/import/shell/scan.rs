@@ -3,9 +3,11 @@
 //! The scanner knows quotes, substitutions, arithmetic, comments, redirections, here-documents, arrays, `case` and simple
 //! commands. Where it errs about a command, a value is a quoted expansion all the same.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::contents::{Contents, Kind};
 use super::flow::{CommandFacts, Facts, Source};
+use super::limit::Limit;
 use super::simple::{EXPANDED, Simple};
 use super::{Part, Refused, ScriptValue};
 
@@ -18,6 +20,8 @@ mod literal;
 mod parameter;
 mod places;
 mod python;
+mod reading;
+mod words;
 
 use here::HereDocument;
 
@@ -70,9 +74,10 @@ pub(super) struct Scanned {
     pub(super) facts: Facts,
     pub(super) operands: Vec<usize>,
     pub(super) split: Vec<usize>,
+    pub(super) contents: Contents,
 }
 
-/// Scans a script.
+/// Scans a script: once for what variables hold, and again for where they are read.
 pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
     let tokens: Vec<Token> = parts
         .iter()
@@ -81,8 +86,13 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
             Part::Value(index) => vec![Token::Value(*index)],
         })
         .collect();
+    let contents = scan_once(&tokens, values, Contents::default())?.contents;
+    scan_once(&tokens, values, contents.again())
+}
+
+fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Outcome<Scanned> {
     let mut scanner = Scanner {
-        tokens: &tokens,
+        tokens,
         values,
         at: 0,
         modes: vec![Mode::Commands(None)],
@@ -92,7 +102,7 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         tests: Vec::new(),
         operators: Vec::new(),
         parameters: Vec::new(),
-        literals: BTreeMap::new(),
+        ifs: words::ifs(tokens),
         associative: BTreeSet::new(),
         integers: BTreeSet::new(),
         expansion_at: 0,
@@ -100,10 +110,18 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
         python: python::PythonValues::default(),
         forwards: false,
         is_unclear: false,
-        done: Scanned { out: String::new(), facts: Facts::default(), operands: Vec::new(), split: Vec::new() },
+        ending: BTreeSet::new(),
+        is_overfull: false,
+        done: Scanned {
+            out: String::new(),
+            facts: Facts::default(),
+            operands: Vec::new(),
+            split: Vec::new(),
+            contents,
+        },
     };
     scanner.frames[0].command.id = scanner.new_command();
-    scanner.done.facts.functions = functions(&tokens);
+    scanner.done.facts.functions = functions(tokens);
     scanner.forwards = tokens.windows(2).any(|two| matches!(two, [Token::Char('$'), Token::Char('@' | '*')]));
     while scanner.at < tokens.len() {
         scanner.leave_here_document();
@@ -121,6 +139,9 @@ pub(super) fn scan(parts: &[Part], values: &[ScriptValue]) -> Outcome<Scanned> {
     while !scanner.frames.is_empty() {
         scanner.end_command(true);
         scanner.frames.pop();
+    }
+    if scanner.is_overfull {
+        return Err(Refused::new("a command with many variables that may be words or none; write quotes around them"));
     }
     if scanner.is_unclear {
         return Err(Refused::new("`((` that does not end with `))`; write a blank between the parentheses"));
@@ -166,6 +187,8 @@ struct Frame {
     is_pattern: bool,
     /// First commands of the lists that are open, and the functions whose bodies they are.
     lists: Vec<(usize, Option<String>)>,
+    /// The command at hand depends on one before: `&&`.
+    conditional: bool,
     /// Function whose body comes next.
     function: Option<String>,
     /// Where its substitution begins in the output.
@@ -185,8 +208,12 @@ struct Scanner<'a> {
     /// Words of it that are arithmetic operators.
     operators: Vec<usize>,
     parameters: Vec<parameter::Parameter>,
-    /// Variables by the text that they were assigned last, where that is all text.
-    literals: BTreeMap<String, String>,
+    /// Limit by which a value without quotes stays one word; none if there is no such limit.
+    ifs: Option<Limit>,
+    /// Functions that end the script.
+    ending: BTreeSet<String>,
+    /// A command has too many states.
+    is_overfull: bool,
     /// Arrays whose keys are text.
     associative: BTreeSet<String>,
     /// Variables whose values are arithmetic.
@@ -328,6 +355,7 @@ impl Scanner<'_> {
         self.modes.push(Mode::Commands(Some(close)));
         let (id, at) = (self.new_command(), self.done.out.len());
         self.frames.push(Frame { command: Simple::new(id), at, ..Frame::default() });
+        self.done.contents.open(Kind::Other);
     }
 
     /// Ends a substitution.
@@ -335,7 +363,8 @@ impl Scanner<'_> {
         self.end_command(true);
         self.modes.pop();
         if self.frames.len() > 1 {
-            self.frames.pop();
+            let open = self.frames.pop().map_or(0, |frame| frame.lists.len());
+            (0..=open).for_each(|_| self.done.contents.close());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Simple command being read: its program, the words so far, and how it would read the word at hand.
 
+pub(super) use super::contents::EXPANDED;
+use super::contents::{Expansion, Word};
 use super::flow::Given;
 use super::grammar::{Arguments, Role};
 use super::is_name;
@@ -9,9 +11,8 @@ use super::readers;
 use super::starters;
 
 mod facts;
+mod states;
 
-/// Character for an expansion in a word, which no name has.
-pub(super) const EXPANDED: char = '\u{1}';
 /// Maximum number of words that are remembered of a command.
 const MAX_WORDS: usize = 64;
 
@@ -26,7 +27,7 @@ pub(super) enum Redirect {
 }
 
 /// Simple command being read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Simple {
     /// Index among the commands of the script.
     pub(super) id: usize,
@@ -34,6 +35,8 @@ pub(super) struct Simple {
     /// The word being read; what expands is one character that no name has.
     pub(super) word: String,
     pub(super) in_word: bool,
+    /// Expansions in the word.
+    pub(super) expansions: Vec<Expansion>,
     pub(super) redirect: Option<Redirect>,
     /// Has an input of its own: a redirection, or the command before it in a pipeline.
     pub(super) has_input: bool,
@@ -51,8 +54,10 @@ pub(super) struct Simple {
     loose: bool,
     /// A function that may run its arguments: `"$@"`.
     pub(super) forwards: bool,
-    /// Text of the variable that its first word is.
-    pub(super) literal: Option<String>,
+    /// Other states, where expansions before may be other words, several or none.
+    others: Vec<Simple>,
+    /// Assignments before its program, or in its declaration.
+    pub(super) assignments: Vec<Word>,
     /// The code in an argument runs those after it, or starts them.
     runs_arguments: bool,
     starts_arguments: bool,
@@ -95,6 +100,11 @@ impl Simple {
     /// True after the option of a declaration: `declare -A`.
     pub(super) fn declares(&self, option: char) -> bool {
         self.flags.contains(option)
+    }
+
+    /// Returns the words after the program.
+    pub(super) fn arguments_of_call(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
     }
 
     /// Removes the last word, which was no argument.
@@ -175,7 +185,7 @@ impl Simple {
         }
         match self.assigned() {
             Some(assigned) => assigned,
-            None if self.taken || self.word.starts_with('-') => Reading::Data,
+            None if self.taken || self.word.starts_with('-') && self.operands == 0 => Reading::Data,
             // The duration of `timeout`.
             None if program == "timeout" && self.operands == 0 => Reading::Data,
             None if program == "command" && self.last.eq_ignore_ascii_case("-v") => Reading::Data,
@@ -257,15 +267,8 @@ impl Simple {
         self.redirect.is_none() && self.program.as_ref().is_some_and(takes)
     }
 
-    /// Ends the word at hand, and returns it.
-    pub(super) fn end_word(&mut self) -> Option<String> {
-        if !std::mem::take(&mut self.in_word) {
-            return None;
-        }
-        let word = std::mem::take(&mut self.word);
-        if self.redirect.take().is_some() {
-            return None;
-        }
+    /// Reads a whole word, and returns it.
+    fn step(&mut self, word: String) -> Option<String> {
         let taken = std::mem::take(&mut self.taken);
         match self.program.as_deref() {
             None if KEYWORDS.contains(&word.as_str()) => {
@@ -277,7 +280,7 @@ impl Simple {
             Some(prefix) if PREFIXES.contains(&prefix) => {
                 let first_of_timeout = prefix == "timeout" && self.operands == 0;
                 if taken || assignment(&word).is_some() {
-                } else if word.starts_with('-') {
+                } else if word.starts_with('-') && self.operands == 0 {
                     self.taken = programs::prefix_takes_word(prefix, &word);
                 } else if first_of_timeout {
                     self.operands += 1;
@@ -303,14 +306,6 @@ impl Simple {
     }
 
     fn start(&mut self, word: &str) {
-        let literal = self.literal.take().filter(|_| word.chars().eq([EXPANDED]));
-        if let Some(mut words) = literal.as_deref().map(str::split_whitespace)
-            && let Some(first) = words.next()
-        {
-            self.start(first);
-            words.for_each(|word| self.read_argument(word));
-            return;
-        }
         let program = last_component(word);
         // A variable may name a shell.
         self.loose = word.contains(EXPANDED);

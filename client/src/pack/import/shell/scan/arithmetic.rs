@@ -1,5 +1,6 @@
 //! Arithmetic, whose bare names are variables, and the elements of arrays, whose indices are arithmetic.
 
+use super::super::contents::ELEMENT;
 use super::super::simple::assignment;
 use super::{Mode, Scanner};
 
@@ -39,6 +40,7 @@ impl Scanner<'_> {
             ' ' | '\t' | '\n' => {
                 let before = self.done.out[..self.done.out.len() - 1].chars().next_back();
                 self.is_later_element |= before.is_some_and(|c| !c.is_whitespace() && c != '(');
+                self.element();
             }
             '[' if self.done.out[..self.done.out.len() - 1].ends_with([' ', '\t', '\n', '(']) => {
                 let name = assignment(&self.command().word).map(str::to_owned);
@@ -48,7 +50,15 @@ impl Scanner<'_> {
             '#' if self.done.out[..self.done.out.len() - 1].ends_with([' ', '\t', '\n', '(']) => {
                 self.modes.push(Mode::Comment);
             }
-            _ => {}
+            c => self.command().word.push(c),
+        }
+    }
+
+    /// Begins an element.
+    pub(super) fn element(&mut self) {
+        let command = self.command();
+        if !command.word.ends_with(ELEMENT) {
+            command.word.push(ELEMENT);
         }
     }
 }

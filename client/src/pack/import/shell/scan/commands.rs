@@ -1,11 +1,12 @@
 //! Lists of commands: words, separators, redirections, subshells, `case` and `[[ ]]`.
 
+use super::super::contents::{Expansion, Kind};
 use super::super::flow::{Given, INHERITED, POSITIONAL, Source, Use, piped_to};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::KEYWORDS;
 use super::super::simple::{Redirect, Simple, assignment};
-use super::{EXPANDED, Group, Mode, Outcome, Scanner};
+use super::{Group, Mode, Outcome, Scanner};
 
 impl Scanner<'_> {
     pub(super) fn in_commands(&mut self, close: Option<char>, c: char) -> Outcome<()> {
@@ -21,22 +22,31 @@ impl Scanner<'_> {
             '|' | '&' | '(' | ')' | '<' | '>' if test => self.end_word(),
             ';' => {
                 self.end_command(true);
+                self.frame().conditional = false;
                 let ends = self.done.out.ends_with(";;") || self.done.out.ends_with(";&");
-                self.frame().is_pattern |= ends && self.frame().groups.last() == Some(&Group::Case);
+                if ends && self.frame().groups.last() == Some(&Group::Case) && !self.frame().is_pattern {
+                    self.frame().is_pattern = true;
+                    self.done.contents.next_branch();
+                }
             }
             '|' if self.peek() == Some('|') => {
                 self.take();
                 self.end_command(true);
+                self.frame().conditional = true;
             }
             '|' => {
                 if self.peek() == Some('&') {
                     self.take();
                 }
                 self.end_command(false);
+                self.frame().conditional = true;
             }
             '&' if self.done.out.ends_with(">&") || self.done.out.ends_with("<&") => {}
             '&' if self.peek() == Some('>') => self.end_word(),
-            '&' => self.end_command(true),
+            '&' => {
+                self.end_command(true);
+                self.frame().conditional = self.peek() == Some('&') || self.done.out.ends_with("&&");
+            }
             '(' if self.frame().is_pattern && !self.command().in_word && self.command().program.is_none() => {}
             '(' => self.open(),
             ')' => {
@@ -49,6 +59,9 @@ impl Scanner<'_> {
                     self.close_list();
                 } else if group == Some(Group::Case) {
                     self.frame().is_pattern = false;
+                    if self.command().program.as_deref() == Some("*") {
+                        self.done.contents.is_else();
+                    }
                     self.end_command(true);
                 } else if close == Some(')') {
                     self.leave();
@@ -97,6 +110,7 @@ impl Scanner<'_> {
             self.modes.push(Mode::Arithmetic(0, ')'));
         } else if command.in_word && command.word.ends_with('=') && assignment(&command.word).is_some() {
             self.is_later_element = false;
+            self.element();
             self.modes.push(Mode::Array);
         } else {
             // A subshell, or a function, whose name is the word before.
@@ -104,7 +118,7 @@ impl Scanner<'_> {
             let name = self.command().program.clone().filter(|_| next == Some(')'));
             self.done.facts.functions.extend(name.clone());
             self.command().is_compound = true;
-            self.open_list();
+            self.open_list(Kind::Other);
             self.end_command(true);
             self.frame().groups.push(Group::Subshell);
             self.frame().function = name;
@@ -137,9 +151,7 @@ impl Scanner<'_> {
             }
             (Some('('), _) => {
                 self.take();
-                let command = self.command();
-                command.in_word = true;
-                command.word.push(EXPANDED);
+                self.command().expand(Expansion { source: None, several: false, none: false });
                 self.enter(')');
             }
             (Some('>'), _) => {
@@ -153,6 +165,7 @@ impl Scanner<'_> {
 
     pub(super) fn newline(&mut self) -> Outcome<()> {
         self.end_command(true);
+        self.frame().conditional = false;
         self.here_documents()
     }
 
@@ -171,8 +184,12 @@ impl Scanner<'_> {
             self.done.facts.code.extend(is_code.then(|| file.clone()));
             self.done.facts.run.insert(file);
         }
-        let Some(word) = self.command().end_word() else { return };
-        self.texts(&word);
+        let whole = self.command().whole_word();
+        let ways = self.ways(&whole);
+        let (word, fits) = self.command().end_word(ways.as_ref());
+        self.is_overfull |= !fits;
+        let Some(word) = word else { return };
+        self.assigned(&whole);
         let called = self.command().program.as_ref().is_some_and(|program| *program == word);
         if called && self.forwards && self.done.facts.functions.contains(&word) {
             self.command().forwards = true;
@@ -235,6 +252,7 @@ impl Scanner<'_> {
         let pipeline = self.pipeline;
         let command = self.command();
         let (id, facts, closed) = (command.id, command.facts(pipeline), command.closed);
+        self.note_contents(&facts);
         if let Some(first) = closed.filter(|_| !ends_pipeline) {
             self.done.facts.outputs.push((first..id, pipeline));
         }

@@ -1,8 +1,9 @@
 //! Escapes, `$` and backquotes.
 
+use super::super::contents::Expansion;
 use super::super::flow::{Source, positional};
 use super::super::is_name;
-use super::{EXPANDED, Mode, Outcome, Refused, Scanner, Token};
+use super::{Mode, Outcome, Refused, Scanner, Token};
 
 impl Scanner<'_> {
     pub(super) fn escaped(&mut self) -> Outcome<()> {
@@ -30,9 +31,8 @@ impl Scanner<'_> {
         let in_text = matches!(self.mode(), Mode::Here(..));
         self.expansion_at = self.done.out.len() - 1;
         if !in_text {
-            let command = self.command();
-            command.in_word = true;
-            command.word.push(EXPANDED);
+            let (several, is_list) = (self.is_split(), self.peek() == Some('@'));
+            self.command().expand(Expansion { source: None, several: several || is_list, none: several || is_list });
         }
         if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
             return Err(Refused::new("a value as a part of a variable's name"));
@@ -61,7 +61,7 @@ impl Scanner<'_> {
             }
             _ => {
                 let name = self.variable();
-                self.note_program(&name);
+                self.note_expansion(&name);
                 if is_name(&name) && matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
                     return Err(Refused::new("a value as a part of a variable's name"));
                 }
@@ -133,9 +133,8 @@ impl Scanner<'_> {
             }
             _ => {
                 if !matches!(self.mode(), Mode::Here(..)) {
-                    let command = self.command();
-                    command.in_word = true;
-                    command.word.push(EXPANDED);
+                    let several = self.is_split();
+                    self.command().expand(Expansion { source: None, several, none: several });
                 }
                 self.enter('`');
             }

@@ -109,6 +109,8 @@ impl Scanner<'_> {
             let open = self.modes[position..].iter().filter(|mode| matches!(mode, Mode::Commands(_))).count();
             self.modes.truncate(position);
             let frames = self.frames.len().saturating_sub(open).max(1);
+            let lists: usize = self.frames[frames..].iter().map(|frame| frame.lists.len() + 1).sum();
+            (0..lists).for_each(|_| self.done.contents.close());
             self.frames.truncate(frames);
             self.delimiter_line();
         }

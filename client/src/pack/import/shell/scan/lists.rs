@@ -1,11 +1,12 @@
 //! Lists of commands: which are open, and what is piped out of them; functions and declarations.
 
+use super::super::contents::Kind;
 use super::super::flow::{Given, Source, Use, output_of};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs::DECLARATIONS;
 use super::super::simple::assignment;
-use super::{EXPANDED, Scanner};
+use super::Scanner;
 
 impl Scanner<'_> {
     /// Notes a word in the place of a program, or a keyword before it, that begins or ends a list.
@@ -17,20 +18,34 @@ impl Scanner<'_> {
             _ => {}
         }
         match word {
-            "if" | "while" | "until" | "{" | "for" | "case" | "select" => self.open_list(),
+            "if" | "case" => self.open_list(Kind::Branches),
+            "{" if self.frame().function.is_none() && !self.frame().conditional => self.open_list(Kind::Sequence),
+            "while" | "until" | "for" | "select" | "{" => self.open_list(Kind::Other),
             "fi" | "done" | "}" | "esac" => self.close_list(),
+            "elif" => self.done.contents.next_branch(),
+            "else" => {
+                self.done.contents.next_branch();
+                self.done.contents.is_else();
+            }
             _ => {}
         }
     }
 
-    pub(super) fn open_list(&mut self) {
+    pub(super) fn open_list(&mut self, kind: Kind) {
         let first = self.command().id;
         let function = self.frame().function.take();
+        let kind = if self.frame().conditional { Kind::Other } else { kind };
+        self.done.contents.open(kind);
         self.frame().lists.push((first, function));
     }
 
     pub(super) fn close_list(&mut self) {
         let Some((first, function)) = self.frame().lists.pop() else { return };
+        // After the last `;;` no branch is open.
+        if !self.frame().is_pattern {
+            self.done.contents.next_branch();
+        }
+        self.done.contents.close();
         let last = self.command().id;
         self.command().closed = Some(first);
         self.done.facts.bodies.extend(function.map(|name| (name, first..last)));
@@ -49,30 +64,6 @@ impl Scanner<'_> {
         if !(self.done.out.ends_with('|') && self.is_counted("|")) {
             self.expansion_at = self.done.out.len();
             self.read_around(&source, true);
-        }
-    }
-
-    /// Notes that a variable is read where a program is named.
-    pub(super) fn note_program(&mut self, name: &str) {
-        let literal = self.literals.get(name).cloned();
-        let command = self.command();
-        if command.program.is_none() && command.word.chars().eq([EXPANDED]) {
-            command.literal = literal;
-        }
-    }
-
-    /// Notes the text of a variable, and files that are written and run.
-    pub(super) fn texts(&mut self, word: &str) {
-        let name = assignment(word).filter(|_| self.frame().command.program.is_none());
-        let Some((name, (_, text))) = name.zip(word.split_once('=')) else { return };
-        if text.contains(EXPANDED) || word.contains("+=") {
-            self.literals.remove(name);
-        } else {
-            self.literals.insert(name.to_owned(), text.to_owned());
-            // Arithmetic evaluates the variable that the text names.
-            if is_name(text) {
-                self.done.facts.uses.push((Source::Variable(text.to_owned()), Use::Assigned(name.to_owned(), false)));
-            }
         }
     }
 

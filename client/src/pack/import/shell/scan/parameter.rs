@@ -30,7 +30,7 @@ impl Scanner<'_> {
         // A length is a number.
         let is_length = !indirect && self.done.out.ends_with("${#");
         let name = if is_length { self.name() } else { self.variable() };
-        self.note_program(&name);
+        self.note_expansion(&name);
         if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
             return Err(Refused::new("a value as a part of a variable's name"));
         }

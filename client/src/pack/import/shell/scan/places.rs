@@ -1,11 +1,12 @@
 //! Places for values: what is written there, and by what a value or variable is read.
 
-use super::super::flow::{Given, Here, POSITIONAL, Source, Use, positional};
-use super::super::is_name;
+use super::super::contents::Expansion;
+use super::super::flow::{Here, POSITIONAL, Source, Use, positional};
 use super::super::limit::Limit;
 use super::super::programs;
-use super::super::simple::{Reading, Redirect, Simple};
-use super::{EXPANDED, Frame, Group, Mode, Outcome, Refused, Scanner, Token};
+use super::super::simple::{Reading, Simple};
+use super::reading::Place;
+use super::{EXPANDED, Frame, Mode, Outcome, Refused, Scanner, Token};
 
 impl Scanner<'_> {
     /// Notes that `source` is read here, by everything that this place is a part of.
@@ -23,6 +24,8 @@ impl Scanner<'_> {
         let mut fetched = false;
         let mut is_later = self.is_later_element;
         let mut is_element = false;
+        // In quotes; in the command around a substitution.
+        let (mut quoted, mut crossed) = (false, false);
         // True while the text at this place is what the outer contexts get.
         for (depth, mode) in self.modes.iter().rev().enumerate() {
             match mode {
@@ -54,6 +57,7 @@ impl Scanner<'_> {
                     let Some(Frame { command, at: began, .. }) = self.frames.get(frame) else { break };
                     if std::mem::take(&mut is_read) {
                         (at, is_later, is_element) = (*began, false, false);
+                        (quoted, crossed) = (false, true);
                         continue;
                     }
                     if fetched {
@@ -61,72 +65,47 @@ impl Scanner<'_> {
                     } else if self.frames[frame].is_pattern && command.program.is_none() {
                         // A pattern of `case`.
                     } else {
-                        let outer = depth > 0 && at != self.expansion_at;
-                        match command.reading() {
-                            Reading::Data if command.redirect == Some(Redirect::Input) && !outer => {
-                                uses.extend(command.shell_input().map(Use::Fetched));
-                                uses.push(Use::File);
-                            }
-                            Reading::Data
-                                if command.redirect == Some(Redirect::HereString)
-                                    || (outer && command.redirect.is_some()) =>
-                            {
-                                let begins = programs::names_program(&command.word);
-                                uses.push(Use::Here(command.id, Here { script: false, begins }));
-                            }
-                            Reading::Code(..)
-                                if command.program.is_none()
-                                    && command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
-                            Reading::Data if command.is_test() => self.tests.push((command.number(), source.clone())),
-                            Reading::Data => {
-                                if source.variable().is_some() && depth == 0 && command.is_option() {
-                                    let program = command.program.clone().unwrap_or_default();
-                                    uses.push(Use::Code(Limit::Path, program));
+                        let place = Place {
+                            frame,
+                            is_direct: depth == 0,
+                            outer: depth > 0 && at != self.expansion_at,
+                            is_later: is_element && is_later,
+                            is_split: (!quoted || !crossed && self.is_list(&source)) && self.splits(&source, crossed),
+                        };
+                        if command.is_test() && command.reading() == Reading::Data {
+                            self.tests.push((command.number(), source.clone()));
+                        }
+                        for state in std::iter::once(command.clone()).chain(command.others()) {
+                            for place in self.uses_of(&state, &source, &place, &mut options) {
+                                if !uses.contains(&place) {
+                                    uses.push(place);
                                 }
-                                if source.variable().is_some() && command.is_option() {
-                                    uses.push(Use::Operand);
-                                }
-                                uses.push(Use::Argument(command.id, command.given()));
-                            }
-                            Reading::Assigned(name, first) => {
-                                uses.push(Use::Assigned(name, first && !(is_element && is_later)))
-                            }
-                            Reading::Program if self.is_only_a_name(&source, frame) => uses.push(Use::Name(command.id)),
-                            Reading::Program => uses.push(Use::Program),
-                            Reading::Executed(name) => uses.push(Use::Executed(name)),
-                            Reading::Code(limit, reader, names) => {
-                                if let (Source::Value(index), Limit::Path) = (&source, limit)
-                                    && command.word.chars().next_back().is_none_or(|c| " \t\n\"'".contains(c))
-                                {
-                                    options.push(*index);
-                                }
-                                if names {
-                                    uses.push(Use::Program);
-                                }
-                                if programs::repeats(&reader) {
-                                    let given = Given { begins: true, ..command.given() };
-                                    uses.push(Use::Argument(command.id, given));
-                                }
-                                uses.push(Use::Code(limit, reader));
                             }
                         }
                     }
+                    let states = command.others();
                     let program = command.program.as_deref();
                     if command.counts() || (at == self.expansion_at && self.is_counted("")) {
                         break;
                     }
                     if command.fetches() {
                         fetched |= !program.is_some_and(programs::repeats);
-                    } else if program.is_some_and(|program| !self.goes_on(program)) {
+                    } else if program.is_some_and(|program| !self.goes_on(program))
+                        && !states
+                            .iter()
+                            .any(|state| state.program.as_deref().is_some_and(|program| self.goes_on(program)))
+                    {
                         break;
                     }
                     (at, is_later, is_element) = (*began, false, false);
+                    (quoted, crossed) = (false, true);
                     if programs::cuts(program.unwrap_or_default()) || self.is_piped() {
                         found.extend(uses.drain(..).flat_map(|place| read_as(&source, place)));
                         source = cut(source);
                     }
                 }
-                Mode::Double | Mode::Single | Mode::Ansi | Mode::Key | Mode::Comment => {}
+                Mode::Double | Mode::Single | Mode::Ansi => quoted = true,
+                Mode::Key | Mode::Comment => {}
             }
         }
         self.done.operands.extend(options);
@@ -134,30 +113,8 @@ impl Scanner<'_> {
         self.done.facts.uses.extend(found);
     }
 
-    /// True if a source in the place of a program is one word, which no shell reads, and what the program writes is not captured.
-    fn is_only_a_name(&self, source: &Source, frame: usize) -> bool {
-        let Some(Frame { command, braces, groups, .. }) = self.frames.get(frame) else { return false };
-        let lists = self.modes.iter().filter(|mode| matches!(mode, Mode::Commands(_))).count();
-        // In braces it may be a part of a function, whose output is read where it is called.
-        if lists != 1 || *braces > 0 || groups.contains(&Group::Subshell) {
-            return false;
-        }
-        if !command.program.as_deref().is_none_or(|program| programs::PREFIXES.contains(&program)) {
-            return false;
-        }
-        match source {
-            Source::Value(index) => {
-                let is_word = matches!(self.mode(), Mode::Commands(_) | Mode::Double | Mode::Single);
-                is_word && !self.values[*index].words && !self.is_whole_command(*index)
-            }
-            // Without quotes it is several words, of which `eval` may be the first.
-            Source::Variable(name) => is_name(name) && self.mode() == Mode::Double && self.peek() != Some('['),
-            Source::Cut(_) => false,
-        }
-    }
-
     /// True for a value without quotes that is all of a command: its author means text with arguments.
-    fn is_whole_command(&self, index: usize) -> bool {
+    pub(super) fn is_whole_command(&self, index: usize) -> bool {
         if !matches!(self.mode(), Mode::Commands(_)) || self.values[index].omitted {
             return false;
         }
@@ -275,9 +232,9 @@ impl Scanner<'_> {
         };
         self.done.out.push_str(&text);
         if !matches!(mode, Mode::Here(..)) {
-            let command = self.command();
-            command.in_word = true;
-            command.word.push(EXPANDED);
+            let several = splits && (value.words || in_loop);
+            let none = several || splits && value.omitted;
+            self.command().expand(Expansion { source: Some(Source::Value(index)), several, none });
         }
         Ok(())
     }

@@ -89,8 +89,19 @@ impl Simple {
         facts.input.is_some_and(|(_, shell)| shell).then_some(facts.program)
     }
 
-    /// Returns what is known of the command at its end.
+    /// Returns what is known of the command at its end, whatever it is.
     pub(in crate::pack::import::shell) fn facts(&self, pipeline: usize) -> CommandFacts {
+        let mut facts = self.own_facts(pipeline);
+        for other in &self.others {
+            let other = other.own_facts(pipeline);
+            facts.input = facts.input.max(other.input);
+            facts.fetches |= other.fetches;
+            facts.reads.extend(other.reads);
+        }
+        facts
+    }
+
+    fn own_facts(&self, pipeline: usize) -> CommandFacts {
         let reads = matches!(self.program.as_deref(), Some("read" | "mapfile" | "readarray"));
         let mut names: Vec<String> = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
         if reads && names.is_empty() {

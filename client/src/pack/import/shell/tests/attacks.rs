@@ -75,7 +75,7 @@ const HOSTILE: &[&str] = &[
 ];
 
 /// Directory with the programs, in which scripts are run.
-fn directory() -> (tempfile::TempDir, PathBuf) {
+pub(super) fn directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let programs = directory.path().join("bin");
     let work = directory.path().join("work");
@@ -100,7 +100,7 @@ fn directory() -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Returns which of these scripts run a value as code, of the values that they are given; and how many runs there were.
-fn hurt_by<'a>(scripts: impl Iterator<Item = &'a str>) -> (usize, Vec<String>) {
+pub(super) fn hurt_by<'a>(scripts: impl Iterator<Item = &'a str>) -> (usize, Vec<String>) {
     let (directory, programs) = directory();
     let work = directory.path().join("work");
     let (mut ran, mut found) = (0, Vec::new());

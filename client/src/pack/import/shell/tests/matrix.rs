@@ -99,6 +99,23 @@ const READERS: &[&str] = &[
     "printf '%s %d\\n' @ @",
     "shift @",
     "exit @",
+    "timeout @ ls",
+    "timeout -k @ 5 ls",
+    "nice -n @ ls",
+    "env -u @ ls",
+    "[ @ ]",
+    "[ -n @ ]",
+    "printf @",
+    "case 1 in 1) echo echo @ ;; esac | bash",
+    "z=\"x @\"; ${z#x }",
+    "z=(x @); \"${z[1]}\"",
+    "z=(timeout 5 @); \"${z[@]}\"",
+    "z=\"bash -c @\"; $z",
+    "z=-c; bash $z \"echo @\"",
+    "bash $none @",
+    "$none @ x",
+    "echo \"x @\" | cut -d' ' -f2- | bash",
+    "set -- x @; \"$2\"",
 ];
 
 /// Ways of a value to a reader, which stands at `#`; the expression that reads it there.
@@ -136,6 +153,15 @@ const WAYS: &[(&str, &str)] = &[
     ("if true; then v={{a}}; fi\n#", "$v"),
     ("case {{a}} in *) v={{a}};; esac\n#", "$v"),
     ("IFS=, read -r v rest <<< {{a}}\n#", "$v"),
+    ("f() {\n#\n}\nf x {{a}}", "$2"),
+    ("f() {\nshift\n#\n}\nf x {{a}}", "$1"),
+    ("v=\"x {{a}}\"\n#", "${v#x }"),
+    ("v=\"x {{a}}\"\nv=${v:2}\n#", "$v"),
+    ("w=(1 {{a}})\n#", "${w[1]}"),
+    ("read -r x v <<< \"x {{a}}\"\n#", "$v"),
+    ("w() { echo {{a}}; }\nv=$(w)\n#", "$v"),
+    ("w() { echo {{a}}; }\nw | while read -r v; do\n#\ndone", "$v"),
+    ("v=$(echo \"x {{a}}\" | cut -d' ' -f2-)\n#", "$v"),
 ];
 
 /// Values that leave the file `hurt` where they are run. `hurt.sh` is a program that does.
@@ -153,6 +179,8 @@ const HOSTILE: &[&str] = &[
     "1e touch hurt",
     "system 'touch hurt'",
     "touch hurt|",
+    "5 hurt.sh",
+    "-v z[$(touch${IFS}hurt)]",
 ];
 
 /// Runs a script in `directory`, and returns true if the file `hurt` is there afterwards.
@@ -176,7 +204,7 @@ pub(super) fn hurts_in(directory: &Path, path: &Path, script: &str, variables: &
 /// True if a value with the limits of `done` is handed to the script.
 fn allowed(done: &Rewritten, value: &str) -> bool {
     let limit = done.needs.first().map_or(Limit::Free, |(_, need)| need.limit);
-    let is_named = done.programs.contains(&0) && value == "hurt.sh";
+    let is_named = done.programs.contains(&0) && value.ends_with("hurt.sh");
     Limit::of(value) >= limit && !is_named && !(done.operands.contains(&0) && value.starts_with('-'))
 }
 
