@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bolt_tests::{PackSource, World};
 use packs_schema::agent::execution::State;
+use packs_schema::agent::launch;
 use serde_json::json;
 
 use crate::calls::until;
@@ -28,6 +29,12 @@ async fn at_rest_programs_are_not_mapped_between_checks() {
     let launcher = agent.launcher_pid().unwrap();
     let api = child(launcher, "api").unwrap().cast_unsigned();
     assert!(program_kb(api) > MAX_KB, "the api works, so its program is mapped");
+    let heap = format!("{}={}", launch::HEAP.0, launch::HEAP.1);
+    for pid in [launcher, api] {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(environment.split(|byte| *byte == 0).any(|one| one == heap.as_bytes()), "glibc keeps freed blocks");
+    }
+    assert!(include_str!("../../systemd/bolt-launch.service").contains(&format!("\nEnvironment={heap}\n")));
     for (name, pid) in [("launcher", launcher), ("api", api)] {
         until(name, async || median_program_kb(pid).await <= MAX_KB).await;
     }

@@ -68,12 +68,19 @@ async fn a_start_needs_values_that_a_grant_allows() {
     let no = check(&["run", "probe.typed", "name=other"]);
     for said in [
         "grant 1 of grants.toml (line 1): no: it is for spiffe://bolt.local/operator",
-        "it gives read only",
+        "no: it gives read only\n",
         "no: name must fit {\"enum\":[\"users\",\"logs\"]}",
         "refused: no grant matches",
     ] {
         assert!(no.code == 4 && no.stdout.contains(said), "{said}: {no:?}");
     }
+    // Every reason, of every grant.
+    let all = check(&["read", "probe.hello", "--facts", "region=r"]);
+    let third = "grant 3 of grants.toml (line 10): no: it gives run only; it is for probe.typed only\n";
+    assert!(all.code == 0 && all.stdout.contains(third), "{all:?}");
+    let (code, json) = bolt.json(["grants", "check", "--grants", &file, "--as", "a://b", "kill", "probe.hello"]);
+    assert_eq!((code, &json["grants"][1]["matches"]), (4, &json!(false)));
+    assert_eq!(json["grants"][1]["reasons"], json!(["it is for spiffe://bolt.local/ann", "it gives read only"]));
     let wrong = check(&["run", "probe.typed", "name=UPPER"]);
     assert!(wrong.code == 2 && wrong.stderr.contains("name"), "{wrong:?}");
     // A pack as a whole, and verbs that apply to no action.
@@ -139,16 +146,23 @@ async fn a_grant_for_other_instances_or_times_is_not_in_effect_and_says_so() {
         send(agent.address(), Some(&ann), Call::post("/v1/executions", run("probe.hello", json!({})))).await.unwrap()
     };
     assert_eq!(start().await.status, 202);
-    for more in [elsewhere, &later] {
+    let (not_here, not_now) = ("it is for instances where region == \"us-east-1\" only", "UTC only");
+    let both = format!("{elsewhere}\n{later}");
+    for (more, reasons) in [
+        (elsewhere, &[not_here][..]),
+        (&*later, &[not_now]),
+        (&*both, &[not_here, ", and it is in effect at ", not_now]),
+    ] {
         replace_grants(&agent, grants(more));
         refused(&start().await, Code::Forbidden, "probe.hello");
         let asked = Call::get("/v1/access?verb=run&action=probe.hello");
         let review = send(agent.address(), Some(&ann), asked).await.unwrap().json::<AccessReview>();
-        assert!(
-            !review.allowed && review.reason.contains("its conditions do not hold on this instance at this time"),
-            "{review:?}"
-        );
-        assert!(review.reason.contains("grant 3 of grants.toml"), "{review:?}");
+        assert!(!review.allowed && review.reason.contains("grant 3 of grants.toml"), "{review:?}");
+        for reason in reasons {
+            assert!(review.reason.contains(reason), "{reason}: {review:?}");
+        }
+        // The other grant is for another action: nothing of it is told.
+        assert!(!review.reason.contains("grant 2") && !review.reason.contains("probe.fail"), "{review:?}");
     }
     replace_grants(&agent, grants(&now));
     assert_eq!(start().await.status, 202);

@@ -22,6 +22,7 @@
 
 mod exceptions;
 mod host;
+mod manual;
 mod markdown;
 mod mentions;
 mod prose;

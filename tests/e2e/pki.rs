@@ -102,3 +102,38 @@ async fn certificates_of_an_intermediate_are_accepted_by_agent_and_client_that_k
     })
     .await;
 }
+
+#[test]
+fn nothing_is_recorded_as_signed_where_a_file_is_in_the_way() {
+    let world = World::empty();
+    let bolt = world.bolt(&[]);
+    let at = |path: &str| world.path().join(path).display().to_string();
+    let done = |arguments: &[&str]| {
+        let output = bolt.run(arguments);
+        assert_eq!(output.code, 0, "{output:?}");
+    };
+    done(&["pki", "init", &at("root"), "--name", "root", "--intermediates"]);
+    done(&["pki", "issue", "--ca", &at("root"), "client", "spiffe://x/ann", "--out", &at("old")]);
+    done(&["pki", "csr", "client", "spiffe://x/ann", "--out", &at("new")]);
+    let journal = || std::fs::read(world.path().join("root/ca.journal")).unwrap();
+    let before = journal();
+    for file in ["half/ca.key", "link/root.pem", "new/ann.pem"] {
+        let path = world.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "in the way\n").unwrap();
+    }
+    for (arguments, file) in [
+        (&["issue", "--ca", &at("root"), "client", "spiffe://x/ann", "--out", &at("old")][..], "old/ann.pem"),
+        (&["issue", "--ca", &at("root"), "instance", "ca", "--out", &at("half")], "half/ca.key"),
+        (&["sign", &at("new/ann.csr"), "--ca", &at("root"), "--name", "spiffe://x/ann"], "new/ann.pem"),
+        (&["intermediate", &at("half"), "--ca", &at("root")], "half/ca.key"),
+        (&["intermediate", &at("link"), "--ca", &at("root")], "link/root.pem"),
+        (&["intermediate", &at("root"), "--ca", &at("root")], "root/ca.pem"),
+    ] {
+        let refused = bolt.run([&["pki"][..], arguments].concat());
+        assert!(refused.code == 2 && refused.stderr.contains(&at(file)), "{arguments:?}: {refused:?}");
+        assert!(journal() == before, "{arguments:?}");
+    }
+    // Its name is free.
+    done(&["pki", "intermediate", &at("issuing"), "--ca", &at("root")]);
+}

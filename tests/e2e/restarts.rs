@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use bolt_client::local::AgentSpec;
-use bolt_tests::http::{Call, send};
+use bolt_tests::http::{Call, Held, send};
 use bolt_tests::{PackSource, World, spec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -85,13 +85,41 @@ async fn a_restarting_api_refuses_no_connection() {
         until("another api", async || child(agent.launcher_pid().unwrap(), "api").is_some_and(|pid| pid != api)).await;
         // No connection is refused: this one waits in the listen queue until the next api accepts it.
         assert_eq!(send(address, Some(&caller), Call::get("/v1/health")).await.unwrap().status, 200);
-        // The waiter gets the current state; or its connection was closed before the request was read, and the client retries.
-        if let Ok(answer) = waiting.await.unwrap() {
-            assert_eq!((answer.status.as_u16(), answer.json::<Execution>().state), (200, State::Running));
+        // The waiter gets the current state; an api that is killed answers nothing, and the client retries.
+        match waiting.await.unwrap() {
+            Ok(answer) => assert_eq!((answer.status.as_u16(), answer.json::<Execution>().state), (200, State::Running)),
+            Err(error) => assert_eq!(signal, Signal::SIGKILL, "{error}"),
         }
     }
     assert!(!knocking.is_finished(), "{:?}", knocking.await.unwrap());
     knocking.abort();
+    operator.send(Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
+    assert_eq!(operator.wait(&execution).await.state, State::Killed);
+}
+
+#[tokio::test]
+async fn a_stop_turns_no_accepted_caller_away() {
+    let world = World::with_probe();
+    let agent = world.agent();
+    let operator = world.operator(&agent);
+    let execution = operator.start("probe.sleep", json!({})).await;
+    operator.wait_for_output(&execution).await;
+    let (address, caller) = (agent.address(), world.site.operator());
+    let mut accepted = Held::open(address, &caller, None).await.unwrap();
+    let wait = format!("/v1/executions/{}?wait=60s", execution.id);
+    let mut waiting = Held::open(address, &caller, Some(&wait)).await.unwrap();
+    until("both are in", async || {
+        let text = operator.send(Call::get("/v1/metrics")).await.text();
+        let open = text.lines().find_map(|line| line.strip_prefix("bolt_connections ")?.parse::<u32>().ok());
+        open >= Some(3)
+    })
+    .await;
+    kill(Pid::from_raw(child(agent.launcher_pid().unwrap(), "api").unwrap()), Signal::SIGTERM).unwrap();
+    // Answered because the api stops: from here on it takes no new connection.
+    assert!(waiting.to_close().await.unwrap().starts_with("HTTP/1.1 200 "));
+    accepted.ask(&wait).await.unwrap();
+    let answer = accepted.to_close().await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("running"), "{answer}");
     operator.send(Call::post(&format!("/v1/executions/{}/kill", execution.id), "")).await;
     assert_eq!(operator.wait(&execution).await.state, State::Killed);
 }

@@ -176,6 +176,9 @@ fn packages_hold_what_their_units_and_papers_name_and_nothing_of_other_packages(
     for page in ["bolt-client", "bolt-run", "bolt-repo-promote"] {
         assert!(client.contains_key(&format!("/usr/share/man/man1/{page}.1.gz")), "{page}");
     }
+    for page in ["bolt-agent", "bolt-launch", "bolt-sync"] {
+        assert!(agent.contains_key(&format!("/usr/share/man/man8/{page}.8.gz")), "{page}");
+    }
     // The same in the .rpm, but for the licence, and the directory of zsh.
     for (name, of) in [("bolt-agent", &agent), ("bolt-client", &client)] {
         let path = package(built.first.path(), name, "rpm");

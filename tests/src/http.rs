@@ -139,18 +139,31 @@ pub struct Held(tokio_rustls::client::TlsStream<TcpStream>);
 impl Held {
     /// Connects, sends the head of a GET for `path` (nothing, when there is none), and then neither reads nor writes.
     pub async fn open(address: SocketAddr, identity: &Caller, path: Option<&str>) -> Result<Held, String> {
-        use tokio::io::AsyncWriteExt as _;
         let text = |e: std::io::Error| e.to_string();
         let stream = TcpStream::connect(address).await.map_err(text)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config(Some(identity), &TLS13)));
         let name = ServerName::try_from("agent.invalid").expect("a valid name");
-        let mut stream = connector.connect(name, stream).await.map_err(text)?;
+        let mut held = Held(connector.connect(name, stream).await.map_err(text)?);
         if let Some(path) = path {
-            let head = format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.map_err(text)?;
-            stream.flush().await.map_err(text)?;
+            held.ask(path).await?;
         }
-        Ok(Held(stream))
+        Ok(held)
+    }
+
+    /// Sends the head of a GET.
+    pub async fn ask(&mut self, path: &str) -> Result<(), String> {
+        use tokio::io::AsyncWriteExt as _;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n");
+        self.0.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+        self.0.flush().await.map_err(|e| e.to_string())
+    }
+
+    /// Reads until the agent closes the connection.
+    pub async fn to_close(&mut self) -> Result<String, String> {
+        use tokio::io::AsyncReadExt as _;
+        let mut read = Vec::new();
+        self.0.read_to_end(&mut read).await.map_err(|e| e.to_string())?;
+        Ok(String::from_utf8_lossy(&read).into_owned())
     }
 
     /// Reads the rest of a streamed answer, to its last chunk.
@@ -163,6 +176,34 @@ impl Held {
             }
         }
         Ok(())
+    }
+
+    /// Sends another GET, and reads the whole answer: its head and its body.
+    pub async fn get(&mut self, path: &str) -> Result<String, String> {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let text = |e: std::io::Error| e.to_string();
+        self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes()).await.map_err(text)?;
+        self.0.flush().await.map_err(text)?;
+        let head = self.read_until("\r\n\r\n").await?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.ok_or_else(|| format!("it does not say its length: {head}"))?];
+        self.0.read_exact(&mut body).await.map_err(text)?;
+        Ok(head + &String::from_utf8_lossy(&body))
+    }
+
+    /// Reads up to and including `end`; returns what was read.
+    pub async fn read_until(&mut self, end: &str) -> Result<String, String> {
+        let mut read = Vec::new();
+        while !read.ends_with(end.as_bytes()) {
+            read.push(self.first_byte().await?);
+        }
+        Ok(String::from_utf8_lossy(&read).into_owned())
+    }
+
+    /// Returns the agent's own certificate, in DER, that this connection was made with.
+    pub fn server_certificate(&self) -> Vec<u8> {
+        let sent = self.0.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        sent.map(|certificate| certificate.to_vec()).unwrap_or_default()
     }
 
     /// The first byte of the answer.

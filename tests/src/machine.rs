@@ -18,6 +18,7 @@ mod load;
 mod power;
 mod rollout;
 mod site;
+mod socket;
 mod states;
 mod steps;
 mod vm;

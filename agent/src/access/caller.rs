@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use packs_schema::agent::grants::{GrantPlace, Grants, Object, Question, Verb};
+use packs_schema::agent::grants::{GrantPlace, Grants, Object, Question, Verb, Verdict};
 use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{ActionRef, PackName, Principal};
 use packs_schema::pack::action::Class;
 use serde_json::{Map, Value};
 
 /// Maximum number of grants in a refusal that says what they require.
-const MAX_UNMET: usize = 4;
+const MAX_TOLD: usize = 4;
 
 /// Principal that a grant gives one of some verbs on something.
 #[derive(Debug, Clone)]
@@ -52,7 +52,7 @@ impl Caller {
                 };
                 self.grants.unmet(&question).into_iter().map(|(place, mismatch)| format!("{place}: {mismatch}"))
             });
-            unmet.take(MAX_UNMET).collect::<Vec<_>>().join("; ")
+            unmet.take(MAX_TOLD).collect::<Vec<_>>().join("; ")
         })
     }
 
@@ -83,9 +83,15 @@ impl Caller {
     }
 
     /// Decides whether the caller may do `verb` on the target, which is of `class` where that is known; for any of the verbs,
-    /// also those by which it was not admitted.
-    pub(crate) fn decide(&self, verb: Verb, target: Option<&AccessTarget>, class: Option<Class>) -> Decision {
-        let (grants, who) = (&self.grants, &self.principal);
+    /// also those by which it was not admitted. The reasons of a refusal do not depend on the class of an action that the caller
+    /// may not see: they are the same if there is no such action.
+    pub(crate) fn decide(
+        &self,
+        verb: Verb,
+        target: Option<&AccessTarget>,
+        class: Option<Class>,
+        is_visible: bool,
+    ) -> Decision {
         let pack = target.map(AccessTarget::pack);
         let object = match (target, &pack) {
             // A poll is about all packs.
@@ -95,21 +101,18 @@ impl Caller {
             (_, Some(pack)) => Object::Pack(pack),
             (_, None) => Object::Any,
         };
-        let question = Question { who, verb, object, class, parameters: None };
-        let by_class = || match target {
-            Some(AccessTarget::Action(action)) if verb != Verb::Push => {
-                let (grant, classes) = grants.find_by_name(who, verb, action)?;
-                Some((grant, classes?.to_vec()))
-            }
-            _ => None,
+        let question = Question { who: &self.principal, verb, object, class, parameters: None };
+        if let Some(grant) = self.grants.find_for(&question) {
+            return Decision::Granted(grant);
+        }
+        let near = self.grants.near_misses(&Question { class: class.filter(|_| is_visible), ..question });
+        let describe = |verdict: &Verdict<'_>| {
+            let reasons: Vec<String> = verdict.mismatches.iter().map(ToString::to_string).collect();
+            format!("{}: {}", verdict.place, reasons.join(", and "))
         };
-        let denied = || {
-            grants.dormant(&question).map_or_else(
-                || Decision::Denied { by_class: by_class() },
-                |(grant, constraints)| Decision::NotInEffect(grant, constraints),
-            )
-        };
-        grants.find_for(&question).map_or_else(denied, Decision::Granted)
+        let more = near.len().saturating_sub(MAX_TOLD);
+        let told = near.iter().take(MAX_TOLD).map(describe);
+        Decision::Denied(told.chain((more > 0).then(|| format!("and {more} more"))).collect())
     }
 
     /// Describes the constraints of a grant, one a line.
@@ -130,13 +133,8 @@ impl Caller {
 pub(crate) enum Decision {
     /// Allowed by this grant.
     Granted(GrantPlace),
-    /// Allowed by no grant in effect, but by this one on other instances or at other times, as it says.
-    NotInEffect(GrantPlace, String),
-    /// Allowed by no grant.
-    Denied {
-        /// Grant that matches the name of the action and is limited to other classes, with these classes.
-        by_class: Option<(GrantPlace, Vec<Class>)>,
-    },
+    /// Allowed by no grant: those for the caller that match the target's name, each with all reasons why it does not allow it.
+    Denied(Vec<String>),
 }
 
 impl Decision {
@@ -144,7 +142,7 @@ impl Decision {
     pub(crate) fn grant(&self) -> Option<GrantPlace> {
         match self {
             Decision::Granted(grant) => Some(*grant),
-            Decision::Denied { .. } | Decision::NotInEffect(..) => None,
+            Decision::Denied(_) => None,
         }
     }
 }

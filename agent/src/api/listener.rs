@@ -14,9 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -48,6 +50,8 @@ const ACCEPT_BATCH: u32 = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Time limit for a write that makes no progress.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time in which a connection that has sent no request yet may send its first one at shutdown.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 /// Time limit for requests in progress at shutdown.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Buffer size of a connection, in bytes.
@@ -241,7 +245,7 @@ async fn secure(
 async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Receiver<bool>) {
     let answered = Arc::new(AtomicBool::new(false));
     let set_answered = answered.clone();
-    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (app, set_answered) = (app.clone(), set_answered.clone());
         async move {
             let mut response = plain_health::respond(&request, || instance::health_without_packs(&app));
@@ -261,22 +265,33 @@ async fn plain(app: Arc<App>, stream: TcpStream, mut slot: Slot, stop: watch::Re
     }
 }
 
-/// Serves the requests of one connection.
+/// Serves the requests of one connection. A caller that was accepted before a stop is not turned away by it: its first request is
+/// answered if it arrives within [`FIRST_REQUEST`], and the connection closed then.
 pub(super) async fn drive<T, S>(stream: T, service: S, mut stop: watch::Receiver<bool>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
-    S: hyper::service::HttpService<hyper::body::Incoming, ResBody = Body>,
+    S: Service<Request<Incoming>, Response = Response<Body>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (first, mut has_first) = watch::channel(false);
+    let service = service_fn(move |request| {
+        first.send_replace(true);
+        service.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let may_close = async {
+        stopped(&mut stop).await;
+        // Over or not: the connection is closed as soon as it has no request.
+        let _ = tokio::time::timeout(FIRST_REQUEST, has_first.wait_for(|has| *has)).await;
+    };
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = stopped(&mut stop) => {
+        () = may_close => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

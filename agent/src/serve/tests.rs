@@ -26,6 +26,7 @@ mod stopping;
 mod crowded;
 mod found;
 mod identity;
+mod list_shapes;
 mod local;
 mod revoked;
 mod shapes;

@@ -233,12 +233,15 @@ fn issue(command: IssueCommand, json: bool) -> Result<Exit, Failure> {
         IssueSubject::Client { client, target } => (client.subject(), target),
     };
     let validity = target.validity.validity();
+    let stem = file_stem(&subject);
+    let names = [&*format!("{stem}.pem"), &format!("{stem}.key")];
+    authority.check_new_files(&target.out, &names).map_err(|e| failure(&e))?;
     let issued = match &subject {
         Subject::Instance { id, addresses } => authority.issue_instance_at(id, addresses, validity),
         Subject::Client(principal) => authority.issue_client(principal, validity),
     };
     let issued = issued.map_err(|e| failure(&e))?;
-    let (certificate, key) = issued.write(&target.out, &file_stem(&subject)).map_err(|e| failure(&e))?;
+    let (certificate, key) = issued.write(&target.out, &stem).map_err(|e| failure(&e))?;
     print_pair(json, &certificate, &key);
     Ok(Exit::Success)
 }

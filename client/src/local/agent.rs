@@ -105,6 +105,9 @@ impl LocalAgent {
             _ => {}
         }
         let mut command = Command::new(&program);
+        // As the unit of the package does.
+        let (variable, value) = packs_schema::agent::launch::HEAP;
+        command.env(variable, value);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["serve", "--config"]).arg(self.config()).stdin(Stdio::null()).stdout(Stdio::null());
         // A process group of its own: an interrupt at the terminal is the demo's to handle.

@@ -63,6 +63,14 @@ impl Authority {
         Ok(files::refuse_existing(&[path])?)
     }
 
+    /// Refuses new files in a directory, which is made when it is missing, of which one exists or is one of the authority's own.
+    /// What is signed is recorded at once: a file that is in the way afterwards would leave the record of a certificate that
+    /// does not exist, and of an intermediate authority whose name is taken.
+    pub fn check_new_files(&self, dir: &Path, names: &[&str]) -> Result<(), PkiError> {
+        files::create_dir(dir)?;
+        names.iter().try_for_each(|name| self.check_new_file(&dir.join(name)))
+    }
+
     /// Checks the files that a renewal of the certificate in `certificate` writes: a new file `out`, or the certificate itself
     /// and the key in `new_key`.
     pub fn check_renewal(

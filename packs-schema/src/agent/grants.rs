@@ -95,7 +95,7 @@ impl Grants {
     pub fn in_effect(&self, facts: Option<&Facts>, at_s: i64) -> Grants {
         let mut grants = self.clone();
         for grant in &mut grants.grants {
-            grant.is_in_effect = grant.not_in_effect(facts, at_s).is_none();
+            grant.situation = grant.situation(facts, at_s);
         }
         grants
     }
@@ -135,19 +135,8 @@ impl Grants {
 
     /// Finds the first grant in effect that allows it.
     pub fn find_for(&self, question: &Question<'_>) -> Option<GrantPlace> {
-        let number = self.grants.iter().position(|grant| grant.is_in_effect && grant.mismatch(question).is_none())?;
+        let number = self.grants.iter().position(|grant| grant.is_in_effect() && grant.allows(question))?;
         Some(self.place(number))
-    }
-
-    /// Finds the first grant of `verb` whose patterns match the name of `action`, and the classes that it is limited to.
-    pub fn find_by_name(
-        &self,
-        who: &Principal,
-        verb: Verb,
-        action: &ActionRef,
-    ) -> Option<(GrantPlace, Option<&[Class]>)> {
-        let place = self.find_where(who, verb, |grant| grant.matches(action.as_str()))?;
-        Some((place, self.grants[place.number - 1].classes.as_deref()))
     }
 
     /// Finds the first grant that lets `who` do `verb` on every action that the pack could have, of whatever class.
@@ -157,11 +146,7 @@ impl Grants {
 
     /// Finds the first grant that gives `who` the verb, on whatever.
     pub fn find_any(&self, who: &Principal, verb: Verb) -> Option<GrantPlace> {
-        self.find_where(who, verb, |_| true)
-    }
-
-    fn find_where(&self, who: &Principal, verb: Verb, covers: impl Fn(&Grant) -> bool) -> Option<GrantPlace> {
-        let number = self.grants.iter().position(|grant| grant.gives(who, verb) && covers(grant))?;
+        let number = self.grants.iter().position(|grant| grant.gives(who, verb))?;
         Some(self.place(number))
     }
 
@@ -255,8 +240,6 @@ mod tests {
         let ann = Principal::new("spiffe://x/oncall/ann").unwrap();
         let disk = ActionRef::new("linux.disk").unwrap();
         assert_eq!(grants.find(&ann, Verb::Run, &disk, None), None, "it is limited to a class");
-        let (first, classes) = grants.find_by_name(&ann, Verb::Run, &disk).unwrap();
-        assert_eq!((first, classes), (GrantPlace { number: 1, line: Some(2) }, Some(&[Class::Diagnostic][..])));
         let inline = Grants::parse("grant = [\n{principal = \"a://b\", verbs = [\"sync\"]}]\n").unwrap();
         let who = Principal::new("a://b").unwrap();
         assert_eq!(inline.find_any(&who, Verb::Sync), Some(GrantPlace { number: 1, line: Some(2) }));

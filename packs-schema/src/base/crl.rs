@@ -104,6 +104,12 @@ impl CrlInfo {
     }
 }
 
+/// True if this DER is a list of version 1, which has no extensions: its version is left out.
+pub fn has_version_1(der: &[u8]) -> bool {
+    let version = Signed::parse(der).and_then(|signed| Some(element(element(signed.content)?.1)?.0));
+    version == Some(SEQUENCE) && CrlInfo::parse(der).is_some()
+}
+
 /// Finds the value of an extension of a list, in what follows its times.
 fn extension<'a>(after_times: &'a [u8], identifier: &[u8]) -> Option<&'a [u8]> {
     let (mut tag, mut content, rest) = element(after_times)?;
@@ -203,6 +209,7 @@ mod tests {
         for wrong in [&[][..], &[0x30], &[0x30, 0x02, 0x30, 0x00], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0xff; 40]] {
             assert_eq!(CrlInfo::parse(wrong), None, "{wrong:?}");
             assert_eq!(Signed::parse(wrong), None, "{wrong:?}");
+            assert!(!has_version_1(wrong), "{wrong:?}");
         }
     }
 }

@@ -7,11 +7,24 @@ use packs_schema::pack::action::Class;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// A grant without its constraints, and some constraints.
+/// A grant: the lines without its constraints, which are principal, verbs, actions and perhaps classes, and some constraints.
 #[derive(Debug, Clone)]
 struct Drawn {
-    grant: String,
+    grant: Vec<String>,
     constraints: Vec<String>,
+}
+
+impl Drawn {
+    /// Returns the text of this grant with one of its lines only, and wide in all else. Without its verbs it gives `verb`.
+    fn only(&self, line: &str, who: &Principal, verb: Verb) -> String {
+        let wide = [
+            ("principal", format!("principal = \"{who}\"")),
+            ("verbs", format!("verbs = [\"{verb}\"]")),
+            ("actions", "actions = [\"*\"]".to_owned()),
+        ];
+        let others = wide.into_iter().filter(|(key, _)| !line.starts_with(key)).map(|(_, text)| text);
+        ["[[grant]]".to_owned(), line.to_owned()].into_iter().chain(others).map(|text| text + "\n").collect()
+    }
 }
 
 fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -38,9 +51,12 @@ fn drawn() -> impl Strategy<Value = Drawn> {
             // A key is written once.
             constraints.sort();
             constraints.dedup_by_key(|line| line.split(' ').next().map(str::to_owned));
-            let grant = format!(
-                "[[grant]]\nprincipal = \"{principal}\"\nverbs = [{verbs}]\nactions = [{actions}]\n{classes}\n"
-            );
+            let mut grant = vec![
+                format!("principal = \"{principal}\""),
+                format!("verbs = [{verbs}]"),
+                format!("actions = [{actions}]"),
+            ];
+            grant.extend(Some(classes).filter(|classes| !classes.is_empty()));
             Drawn { grant, constraints }
         },
     )
@@ -49,7 +65,7 @@ fn drawn() -> impl Strategy<Value = Drawn> {
 fn text(drawn: &[Drawn], without: Option<usize>) -> String {
     let constrained = |(index, one): (usize, &Drawn)| {
         let constraints = if Some(index) == without { &[][..] } else { &one.constraints };
-        format!("{}{}\n", one.grant, constraints.join("\n"))
+        format!("[[grant]]\n{}\n{}\n", one.grant.join("\n"), constraints.join("\n"))
     };
     drawn.iter().enumerate().map(constrained).collect()
 }
@@ -98,7 +114,17 @@ proptest! {
         let question = Question { who: &who, verb, object: Object::Action(&action), class, parameters: Some(&values) };
         let verdicts = constrained.explain(&question, Some(&facts), at_s);
         prop_assert_eq!(verdicts.len(), drawn.len());
-        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place), decided);
+        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.allows()).map(|verdict| verdict.place), decided);
+        // Every line that refuses it by itself is a reason, and nothing else is. Only grants of run and approve have values.
+        for (verdict, grant) in verdicts.iter().zip(&drawn) {
+            let refuses = |line: &&String| {
+                let verb = if line.starts_with("parameters") { Verb::Run } else { verb };
+                let alone = Grants::parse(&grant.only(line, &who, verb)).unwrap().in_effect(Some(&facts), at_s);
+                alone.find_with(&who, verb, &action, class, &values).is_none()
+            };
+            let refusing = grant.grant.iter().chain(&grant.constraints).filter(refuses).count();
+            prop_assert_eq!(verdict.mismatches.len(), refusing, "{:?}", verdict);
+        }
         // A pack is allowed by what allows each of its actions, of any class, with any values.
         let pack = action.pack();
         let in_effect = constrained.in_effect(Some(&facts), at_s);
@@ -106,12 +132,12 @@ proptest! {
         prop_assert!(of_pack.is_none() || in_effect.find_with(&who, verb, &action, None, &Map::new()).is_some());
         let asked = Question { object: Object::Pack(&pack), ..question };
         let verdicts = constrained.explain(&asked, Some(&facts), at_s);
-        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place), of_pack);
+        prop_assert_eq!(verdicts.iter().find(|verdict| verdict.allows()).map(|verdict| verdict.place), of_pack);
 
         // Facts that are unknown satisfy nothing.
         for verdict in constrained.explain(&question, None, at_s) {
             let has_condition = drawn[verdict.place.number - 1].constraints.iter().any(|line| line.starts_with("where"));
-            prop_assert!(!has_condition || verdict.mismatch.is_some());
+            prop_assert!(!has_condition || !verdict.allows());
         }
     }
 }
@@ -152,9 +178,15 @@ fn explanations_name_the_constraint_and_no_value_of_the_caller() {
         parameters: Some(&values),
     };
     let verdict = grants.explain(&question, None, 0).remove(0);
-    assert!(matches!(verdict.mismatch, Some(Mismatch::Parameters(_))), "{verdict:?}");
-    assert_eq!(verdict.mismatch.unwrap().to_string(), "k must fit {\"enum\":[\"users\"]}");
-    let later = grants.explain(&question, None, 13 * 3600).remove(0).mismatch.unwrap().to_string();
-    assert_eq!(later, "it is in effect at 00:00-12:00 UTC only");
+    assert!(matches!(verdict.mismatches[..], [Mismatch::Parameters(_)]), "{verdict:?}");
+    assert_eq!(verdict.mismatches[0].to_string(), "k must fit {\"enum\":[\"users\"]}");
+    let later = grants.explain(&question, None, 13 * 3600).remove(0).mismatches;
+    assert_eq!(later[0], verdict.mismatches[0]);
+    assert_eq!(later[1].to_string(), "it is in effect at 00:00-12:00 UTC only");
+    // To the caller itself the same is told where the grants were evaluated, but of a grant for another action nothing.
+    let near = grants.in_effect(None, 13 * 3600);
+    assert_eq!(near.near_misses(&question)[0].mismatches, later);
+    let other = ActionRef::new("a.c").unwrap();
+    assert_eq!(near.near_misses(&Question { object: Object::Action(&other), ..question }), []);
     assert_eq!(grants.constraints(verdict.place).len(), 2);
 }

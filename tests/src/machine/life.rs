@@ -10,6 +10,7 @@ use super::engine;
 use super::limits;
 use super::load::{self, Api};
 use super::site::{self, ID, MachineSite, VERSIONS};
+use super::socket;
 use super::steps::Steps;
 use super::vm::Vm;
 
@@ -56,8 +57,12 @@ pub fn run(image: &Path) -> Result<String, String> {
     runtime.block_on(watchdog(&api, &mut vm))?;
     steps.done("watchdog: a launcher that hangs is started again, its execution goes on");
 
+    let refused = runtime.block_on(socket::taken_over(&api, &mut vm))?;
+    steps.done(&format!("socket unit: a restart refused {refused}"));
     let upgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[1]))?;
     steps.done(&format!("upgrade with {upgraded} running: none interrupted, outputs byte-exact"));
+    runtime.block_on(socket::given_back(&api, &mut vm))?;
+    steps.done("socket unit disabled: the launcher binds by itself");
     let downgraded = runtime.block_on(upgrade(&api, &mut vm, VERSIONS[0]))?;
     steps.done(&format!("downgrade with {downgraded} running: none interrupted, outputs byte-exact"));
 
@@ -69,10 +74,12 @@ pub fn run(image: &Path) -> Result<String, String> {
     let cut = json!({"count": 1000, "pause": "1"});
     let interrupted = runtime.block_on(api.order_until("machine.lines", &cut, "interrupted"))?;
     runtime.block_on(api.running(&interrupted))?;
+    socket::enable(&mut vm)?;
     vm.shut_down()?;
     vm.boot()?;
     let api = Api { address: vm.address(), ..api };
     runtime.block_on(api.ready())?;
+    socket::held_by_systemd(&mut vm)?;
     let after = runtime.block_on(api.wait(before.id.as_str()))?;
     if after != before {
         return Err(format!("the reboot changed a record: {before:?}, now {after:?}"));
@@ -81,7 +88,7 @@ pub fn run(image: &Path) -> Result<String, String> {
     if end.state != State::Interrupted {
         return Err(format!("running at the reboot, and then {end:?}"));
     }
-    steps.done("reboot: starts by itself, records kept; what ran is interrupted");
+    steps.done("reboot: starts by itself, on the socket unit's socket, records kept; what ran is interrupted");
 
     client(&mut vm)?;
     steps.done("client: bolt-client, bolt by update-alternatives, both gone after the removal");

@@ -116,6 +116,10 @@ impl AgentPrograms {
             text(format!("USER={}", role.account.name)),
             c"LANG=C.UTF-8".to_owned(),
         ];
+        if role.name == "api" {
+            let (variable, value) = launch::HEAP;
+            environment.push(text(format!("{variable}={value}")));
+        }
         environment.extend(inherited_env::for_role(role.name).into_iter().map(text));
         let passed = role.passed.iter().zip(PASSED).filter(|(fd, _)| fd.is_some());
         environment.extend(passed.map(|(_, (number, variable))| text(format!("{variable}={number}"))));

@@ -1,13 +1,13 @@
 //! `GET /v1/access`: whether the grants let the caller do something, and which grant decides.
 //!
 //! The answer repeats what the caller could find out by trying. It shows whether an action is installed only to callers that
-//! may read or run it; a grant that is limited to classes answers the same for an action of another class and for none. A caller
-//! whose grant gives kill for some classes learns from the answer whether an action of these classes is installed.
+//! may read or run it; to others a grant that is limited to classes answers the same for an action of another class and for none. A
+//! caller whose grant gives kill for some classes learns from the answer whether an action of these classes is installed. A refusal
+//! names the grants for this caller that match the name, with all reasons, and nothing of other grants.
 
 use hyper::Response;
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{AccessReview, AccessTarget, ReviewedAction};
-use packs_schema::pack::action::Class;
 
 use super::{Call, json};
 use crate::access::{Caller, Decision};
@@ -42,9 +42,9 @@ pub(in crate::api) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
         enabled: installed.action.enabled,
     });
     let (decision, reason) = match verb {
-        Verb::Push if !app.pushes.dev.push => (Decision::Denied { by_class: None }, PUSH_DISABLED.to_owned()),
+        Verb::Push if !app.pushes.dev.push => (Decision::Denied(Vec::new()), PUSH_DISABLED.to_owned()),
         _ => {
-            let decision = caller.decide(verb, target.as_ref(), class);
+            let decision = caller.decide(verb, target.as_ref(), class, visible);
             let reason = explain(caller, verb, target.as_ref(), &decision, visible, active.as_ref());
             (decision, reason)
         }
@@ -93,28 +93,24 @@ fn explain(
             }
             text
         }
-        Decision::NotInEffect(grant, constraints) => {
-            format!(
-                "{grant} gives {verb}{object} only {constraints}: its conditions do not hold on this instance at this time"
-            )
-        }
-        Decision::Denied { by_class: Some((grant, classes)) } => {
-            let classes: Vec<String> = classes.iter().map(Class::to_string).collect();
-            let classes = if classes.is_empty() { "no class".to_owned() } else { classes.join(" and ") };
-            format!(
-                "{grant} gives {verb}{object} for actions of {classes} only, and no active version has such an action of \
-                 this name: extend its classes, or add a grant"
-            )
-        }
-        Decision::Denied { by_class: None } => {
+        Decision::Denied(near) => {
             let whole = match (verb, target) {
                 (Verb::Push, Some(_)) => " (push needs all actions of the pack, of all classes)",
                 _ => "",
             };
-            format!(
-                "no grant gives {} the verb {verb}{object}{whole}: add one to grants.toml of this instance",
-                caller.principal()
-            )
+            let told = format!("no grant gives {} the verb {verb}{object}{whole}", caller.principal());
+            if near.is_empty() {
+                return format!("{told}: add one to grants.toml of this instance");
+            }
+            // The same for a hidden action and for an absent one.
+            let unseen = match (verb, target) {
+                (Verb::Push | Verb::Sync | Verb::Metrics, _) => "",
+                (_, Some(AccessTarget::Action(_))) if !visible => {
+                    "; no action of this name is active here that you may see"
+                }
+                _ => "",
+            };
+            format!("{told}: {}; change one of these, or add one{unseen}", near.join("; "))
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use packs_schema::base::crl::{CrlInfo, Signed, split_public_key};
+use packs_schema::base::crl::{CrlInfo, Signed, has_version_1, split_public_key};
 use packs_schema::base::pem::{Expected, PemError};
 use packs_schema::base::trust::Purpose;
 use rustls::crypto::CryptoProvider;
@@ -47,7 +47,7 @@ pub(super) fn parse(
     let mut read = Vec::with_capacity(lists.len());
     for der in lists {
         let unusable = |problem: String| TlsError::Crl(path.to_owned(), problem);
-        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| unusable(describe(&error)))?;
+        let list = OwnedCertRevocationList::from_der(&der).map_err(|error| unusable(describe(&der, &error)))?;
         let info = CrlInfo::parse(&der).ok_or_else(|| unusable("it does not say when it expires".to_owned()))?;
         let crl = Crl { info, list: Arc::new(list.into()) };
         if crl.signer(anchors, provider) == Signer::Unverified {
@@ -62,15 +62,29 @@ pub(super) fn parse(
 }
 
 /// Describes why a list cannot be read, and what to do.
-fn describe(error: &webpki::Error) -> String {
-    match error {
+fn describe(der: &[u8], error: &webpki::Error) -> String {
+    let known = match error {
         webpki::Error::TrailingData(_) => {
             "bytes follow the list: a file has one list in DER and nothing else, or any number in PEM; fetch the list again, and \
              convert each with `openssl crl -inform DER` to join several"
-                .to_owned()
         }
-        other => format!("it is damaged, or of a kind that is not supported ({other}); fetch the list again"),
-    }
+        webpki::Error::UnsupportedDeltaCrl => {
+            "it is a delta list, which has only what changed: fetch the complete list"
+        }
+        webpki::Error::UnsupportedIndirectCrl => {
+            "it is an indirect list, about certificates of other authorities: fetch the list of each authority"
+        }
+        webpki::Error::UnsupportedRevocationReasonsPartitioning => {
+            "it has revocations for some reasons only: fetch the list of all reasons"
+        }
+        _ if has_version_1(der) => {
+            "it is of version 1: have its authority make lists of version 2 (`crl_extensions` in openssl's configuration)"
+        }
+        other => {
+            return format!("it is damaged, or of a kind that is not supported ({other}); fetch the list again");
+        }
+    };
+    known.to_owned()
 }
 
 /// Signer of a list among some authorities.

@@ -34,6 +34,12 @@ principal = "spiffe://x/diagnostics"
 verbs = ["read"]
 actions = ["*"]
 classes = ["diagnostic"]
+[[grant]]
+principal = "spiffe://x/diagnostics"
+verbs = ["run", "kill"]
+actions = ["linux.*"]
+classes = ["remediation"]
+where = 'region == "elsewhere"'
 "#;
 
 fn write(path: &Path, value: &Value) {
@@ -202,7 +208,7 @@ async fn a_grant_for_one_action_shows_no_other_on_any_route() {
     api.ask(Some(&ann), "GET", "/v1/actions", "").await.unwrap();
     let health = api.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
     assert!(
-        health.contains("grants_invalid") && health.contains("wrong at line 24") && !health.contains(CANARY),
+        health.contains("grants_invalid") && health.contains("wrong at line 30") && !health.contains(CANARY),
         "{health}"
     );
     api.stop().await;
@@ -308,7 +314,14 @@ async fn an_access_review_answers_the_same_for_a_hidden_action_and_an_absent_one
     }
     let by_class = review(&api, &callers[1].1, "verb=read&action=linux.canary").await;
     let reason = by_class["reason"].as_str().unwrap();
-    assert!(reason.contains("grant 5") && reason.contains("for actions of diagnostic only"), "{reason}");
+    for said in [
+        "grant 5 of grants.toml (line 18): it is for diagnostic actions only; ",
+        "grant 6 of grants.toml (line 23): it gives run, kill only, and it is for remediation actions only, and it is for \
+         instances where region == \"elsewhere\" only; ",
+        "no action of this name is active here that you may see",
+    ] {
+        assert!(reason.contains(said), "{said}: {reason}");
+    }
     let bob = leaf(&api.issuer, &["spiffe://x/bob"], |_| {});
     let answer = api.ask(Some(&bob), "GET", "/v1/access?verb=run&action=linux.seen", "").await.unwrap();
     assert!(status(&answer) == 403 && answer.contains("no grant names spiffe://x/bob on this instance"), "{answer}");

@@ -10,31 +10,32 @@ use packs_schema::agent::config::ClientAuthority;
 use super::*;
 
 /// Extensions of a certificate, in openssl's notation.
-type Extensions<'a> = &'a [&'a str];
+pub(super) type Extensions<'a> = &'a [&'a str];
 
 /// Directory in which openssl works.
-struct Pki(tempfile::TempDir);
+pub(super) struct Pki(tempfile::TempDir);
 
 impl Pki {
-    fn new() -> Pki {
+    pub(super) fn new() -> Pki {
         Pki(tempfile::tempdir().unwrap())
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(super) fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.at(name)).unwrap()
     }
 
-    fn openssl(&self, arguments: &[&str]) {
+    pub(super) fn openssl(&self, arguments: &[&str]) -> String {
         let output = Command::new("openssl").args(arguments).current_dir(self.0.path()).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// Makes `<name>.key` and `<name>.pem` with this subject, signed by `issuer` or by itself.
-    fn make(&self, name: &str, key: &str, subject: &str, issuer: Option<&str>, extensions: Extensions<'_>) {
+    pub(super) fn make(&self, name: &str, key: &str, subject: &str, issuer: Option<&str>, extensions: Extensions<'_>) {
         let (key_file, pem, csr, ext) =
             (format!("{name}.key"), format!("{name}.pem"), format!("{name}.csr"), format!("{name}.ext"));
         let (algorithm, option) = match key {
@@ -92,7 +93,7 @@ fn accepted(answer: &str, principal: &str, authority: &str) {
     assert!(answer.contains(&format!("\"authority\":\"{authority}\"")), "{answer}");
 }
 
-const CA: Extensions<'_> = &["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
+pub(super) const CA: Extensions<'_> = &["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
 
 /// SVID of SPIRE: an authority without common name and with a URI of its trust domain, an intermediate of the server, EC keys,
 /// a URI as the only alternative name, key usage digitalSignature.
@@ -110,6 +111,12 @@ async fn a_spire_svid_is_accepted() {
         "subjectAltName=URI:spiffe://example.org/ns/prod/sa/robot",
     ];
     pki.make("leaf", "p256", "/C=US/O=SPIRE", Some("server"), &svid);
+    let answer = accepts(&pki, &["server"], Some("spiffe://example.org/*")).await;
+    accepted(&answer, "spiffe://example.org/ns/prod/sa/robot", "O=SPIFFE");
+    // Without a subject the names are critical (RFC 5280, section 4.2.1.6).
+    let critical: Vec<String> = svid.map(|line| line.replace("subjectAltName=", "subjectAltName=critical,")).into();
+    let critical: Vec<&str> = critical.iter().map(String::as_str).collect();
+    pki.make("leaf", "p256", "/", Some("server"), &critical);
     let answer = accepts(&pki, &["server"], Some("spiffe://example.org/*")).await;
     accepted(&answer, "spiffe://example.org/ns/prod/sa/robot", "O=SPIFFE");
     assert!(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use packs_schema::agent::grants::{Object, Question, Verb};
+use packs_schema::agent::grants::{Object, Question, Verb, Verdict};
 use packs_schema::agent::rest::AccessTarget;
 use packs_schema::base::name::{InstanceId, PackName, Principal};
 use packs_schema::delivery::facts::Facts;
@@ -22,8 +22,8 @@ use crate::{errln, outln};
 /// Explain what a file of grants allows.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints each grant, in the order of the file, and why it does not match. The first grant that matches allows the request;
-without one, it is refused. Agents decide with the same code.
+Prints each grant, in the order of the file, and every reason why it does not match. The first grant that matches allows
+the request; without one, it is refused. Agents decide with the same code.
 
 The verb push applies to packs: name the pack. The verb sync applies to all packs: name nothing. The verb approve is
 reserved: grants may give it, but no action needs approval yet.
@@ -92,7 +92,7 @@ pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
     let question =
         Question { who: &command.principal, verb: command.verb, object: asked, class, parameters: values.as_ref() };
     let verdicts = grants.explain(&question, Some(&facts), at.as_second());
-    let deciding = verdicts.iter().find(|verdict| verdict.mismatch.is_none()).map(|verdict| verdict.place);
+    let deciding = verdicts.iter().find(|verdict| verdict.allows()).map(|verdict| verdict.place);
     let exit = if deciding.is_some() { Exit::Success } else { Exit::Refused };
     if command.verb == Verb::Approve {
         errln!("the verb approve is reserved: no action needs approval yet, so that it has no effect");
@@ -100,19 +100,16 @@ pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
     if json {
         let lines: Vec<Value> = verdicts
             .iter()
-            .map(|verdict| {
-                let reason = verdict.mismatch.as_ref().map(ToString::to_string);
-                json!({ "grant": verdict.place, "matches": reason.is_none(), "reason": reason })
-            })
+            .map(|verdict| json!({ "grant": verdict.place, "matches": verdict.allows(), "reasons": reasons(verdict) }))
             .collect();
         outln!("{}", show::json(&json!({ "allowed": deciding.is_some(), "grant": deciding, "grants": lines })));
         return Ok(exit);
     }
     for verdict in &verdicts {
-        let answer = match &verdict.mismatch {
-            None if Some(verdict.place) == deciding => "matches".to_owned(),
-            None => "matches as well".to_owned(),
-            Some(mismatch) => format!("no: {mismatch}"),
+        let answer = match verdict.allows() {
+            true if Some(verdict.place) == deciding => "matches".to_owned(),
+            true => "matches as well".to_owned(),
+            false => format!("no: {}", reasons(verdict).join("; ")),
         };
         outln!("{}: {}", verdict.place, visible(&answer));
     }
@@ -122,6 +119,11 @@ pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
         None => outln!("refused: no grant matches"),
     }
     Ok(exit)
+}
+
+/// Returns all reasons why a grant does not match.
+fn reasons(verdict: &Verdict<'_>) -> Vec<String> {
+    verdict.mismatches.iter().map(ToString::to_string).collect()
 }
 
 /// Returns the object of the question, which has to be one that the verb applies to.

@@ -41,9 +41,11 @@ pub(in crate::cli) struct IntermediateCommand {
 /// Runs `bolt pki intermediate`.
 pub(super) fn run(command: &IntermediateCommand, json: bool) -> Result<Exit, Failure> {
     let authority = command.authority.load()?;
+    let files = [CA_CERTIFICATE, CA_KEY, ROOT_CERTIFICATE];
+    authority.check_new_files(&command.dir, &files).map_err(|e| failure(&e))?;
     let made = authority.issue_intermediate(&command.name, Validity::days(command.days)).map_err(|e| failure(&e))?;
     made.write(&command.dir).map_err(|e| failure(&e))?;
-    let [certificate, key, root] = [CA_CERTIFICATE, CA_KEY, ROOT_CERTIFICATE].map(|name| command.dir.join(name));
+    let [certificate, key, root] = files.map(|name| command.dir.join(name));
     if json {
         outln!("{}", show::json(&json!({ "certificate": certificate, "key": key, "root": root })));
     } else {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::grant::Grant;
+use super::grant::{Grant, Situation};
 use super::{Constraint, GrantPlace, Grants, TimeWindow, Verb};
 use crate::base::name::{ActionRef, PackName, ParamName, Principal};
 use crate::delivery::facts::Facts;
@@ -37,7 +37,7 @@ pub struct Question<'a> {
     pub parameters: Option<&'a Map<String, Value>>,
 }
 
-/// First reason why a grant does not allow something.
+/// Reason why a grant does not allow something.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mismatch<'a> {
     /// The grant is for other principals: this pattern.
@@ -61,37 +61,55 @@ pub enum Mismatch<'a> {
 pub struct Verdict<'a> {
     /// The grant.
     pub place: GrantPlace,
-    /// `None`: it allows it.
-    pub mismatch: Option<Mismatch<'a>>,
+    /// All reasons why it does not allow it; none: it allows it.
+    pub mismatches: Vec<Mismatch<'a>>,
 }
+
+impl Verdict<'_> {
+    /// True if the grant allows it.
+    pub fn allows(&self) -> bool {
+        self.mismatches.is_empty()
+    }
+}
+
+/// Check of one part of a grant.
+type Check = for<'g> fn(&'g Grant, &Question<'_>) -> Option<Mismatch<'g>>;
+
+/// Checks of a grant that do not depend on where and when it is asked. Each looks at one part, whatever the others say.
+const CHECKS: [Check; 5] =
+    [Grant::check_principal, Grant::check_verb, Grant::check_action, Grant::check_class, Grant::check_parameters];
 
 impl Grants {
     /// Asks each grant, in the order of the file. The first that allows it decides; if none does, it is refused.
     pub fn explain(&self, question: &Question<'_>, facts: Option<&Facts>, at_s: i64) -> Vec<Verdict<'_>> {
         let mut verdicts = Vec::with_capacity(self.grants.len());
         for (index, grant) in self.grants.iter().enumerate() {
-            let mismatch = grant
-                .name_mismatch(question)
-                .or_else(|| grant.not_in_effect(facts, at_s))
-                .or_else(|| grant.parameter_mismatch(question));
-            verdicts.push(Verdict { place: self.place(index), mismatch });
+            let mismatches = grant.mismatches(question, grant.situation(facts, at_s));
+            verdicts.push(Verdict { place: self.place(index), mismatches });
         }
         verdicts
     }
 
-    /// Returns the grants in effect that allow it for other values of the parameters.
-    pub fn unmet(&self, question: &Question<'_>) -> Vec<(GrantPlace, Mismatch<'_>)> {
-        let in_effect = self.grants.iter().enumerate().filter(|(_, grant)| grant.is_in_effect);
-        let named = in_effect.filter(|(_, grant)| grant.name_mismatch(question).is_none());
-        named.filter_map(|(index, grant)| Some((self.place(index), grant.parameter_mismatch(question)?))).collect()
+    /// Returns the grants that are for the caller and match the object by its name, with all reasons why they do not allow it here
+    /// and now. Nothing of what they say about other names or other callers is told.
+    pub fn near_misses(&self, question: &Question<'_>) -> Vec<Verdict<'_>> {
+        let mut found = Vec::new();
+        for (index, grant) in self.grants.iter().enumerate() {
+            if grant.check_principal(question).is_none() && grant.check_action(question).is_none() {
+                let mismatches = grant.mismatches(question, grant.situation);
+                found.push(Verdict { place: self.place(index), mismatches });
+            }
+        }
+        found.retain(|verdict| !verdict.allows());
+        found
     }
 
-    /// Returns the first grant that would allow it on another instance or at another time, with this constraint.
-    pub fn dormant(&self, question: &Question<'_>) -> Option<(GrantPlace, String)> {
-        let is_dormant = |grant: &&Grant| !grant.is_in_effect && grant.mismatch(question).is_none();
-        let index = self.grants.iter().position(|grant| is_dormant(&grant))?;
-        let place = self.place(index);
-        Some((place, self.constraints(place).join(", ")))
+    /// Returns the grants in effect that allow it for other values of the parameters.
+    pub fn unmet(&self, question: &Question<'_>) -> Vec<(GrantPlace, Mismatch<'_>)> {
+        let any_values = Question { parameters: None, ..*question };
+        let allows = |grant: &Grant| grant.is_in_effect() && grant.allows(&any_values);
+        let named = self.grants.iter().enumerate().filter(|(_, grant)| allows(grant));
+        named.filter_map(|(index, grant)| Some((self.place(index), grant.check_parameters(question)?))).collect()
     }
 
     /// Describes the constraints of a grant, one a line; empty if it has none.
@@ -112,33 +130,59 @@ impl Grants {
 }
 
 impl Grant {
-    /// Returns the first reason for which it does not allow it where and when it is in effect.
-    pub(super) fn mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
-        self.name_mismatch(question).or_else(|| self.parameter_mismatch(question))
+    /// True if it allows it where and when it is in effect.
+    pub(super) fn allows(&self, question: &Question<'_>) -> bool {
+        CHECKS.iter().all(|check| check(self, question).is_none())
     }
 
-    fn name_mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
-        if !self.principal.covers(question.who) {
-            return Some(Mismatch::Principal(self.principal.to_string()));
+    /// Returns all reasons for which it does not allow it in this situation.
+    fn mismatches(&self, question: &Question<'_>, situation: Situation) -> Vec<Mismatch<'_>> {
+        let mut found: Vec<_> = CHECKS.iter().filter_map(|check| check(self, question)).collect();
+        found.extend(self.condition.as_ref().filter(|_| !situation.is_here).map(Mismatch::Condition));
+        found.extend((!situation.is_now).then_some(Mismatch::Times(&self.times)));
+        found
+    }
+
+    /// Returns whether its constraints hold on an instance with these facts, at a time in seconds since 1970.
+    pub(super) fn situation(&self, facts: Option<&Facts>, at_s: i64) -> Situation {
+        let fits = |filter: &Filter| facts.is_some_and(|facts| filter.matches(facts));
+        Situation {
+            is_here: self.condition.as_ref().is_none_or(fits),
+            is_now: self.times.is_empty() || self.times.iter().any(|window| window.contains(at_s)),
         }
-        if !self.verbs.contains(&question.verb) {
-            return Some(Mismatch::Verb(self.verbs.iter().copied().collect()));
-        }
-        let (matches, class) = match question.object {
-            Object::Any => return None,
-            Object::Action(action) => (self.matches(action.as_str()), question.class),
+    }
+
+    fn check_principal(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        (!self.principal.covers(question.who)).then(|| Mismatch::Principal(self.principal.to_string()))
+    }
+
+    fn check_verb(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        let gives = self.verbs.contains(&question.verb);
+        (!gives).then(|| Mismatch::Verb(self.verbs.iter().copied().collect()))
+    }
+
+    fn check_action(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        let matches = match question.object {
+            Object::Any => true,
+            Object::Action(action) => self.matches(action.as_str()),
             // No pattern has a star of its own: one that matches this text matches whatever replaces the star.
-            Object::Pack(pack) => (self.matches(&format!("{pack}.*")), None),
+            Object::Pack(pack) => self.matches(&format!("{pack}.*")),
         };
-        if !matches {
-            return Some(Mismatch::Action(self.actions.iter().map(|pattern| pattern.0.as_str()).collect()));
-        }
+        (!matches).then(|| Mismatch::Action(self.actions.iter().map(|pattern| pattern.0.as_str()).collect()))
+    }
+
+    fn check_class(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+        let class = match question.object {
+            Object::Any => return None,
+            Object::Action(_) => question.class,
+            Object::Pack(_) => None,
+        };
         let classes = self.classes.as_ref()?;
         let is_of_one = class.is_some_and(|class| classes.contains(&class));
         (!is_of_one).then_some(Mismatch::Class(classes))
     }
 
-    fn parameter_mismatch(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
+    fn check_parameters(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
         if let Object::Pack(_) = question.object {
             let all: Vec<_> = self.parameters.iter().collect();
             return (!all.is_empty()).then_some(Mismatch::Parameters(all));
@@ -147,17 +191,6 @@ impl Grant {
         let refused = |(name, constraint): &(&ParamName, &Constraint)| !constraint.allows(values.get(name.as_str()));
         let refused: Vec<_> = self.parameters.iter().filter(refused).collect();
         (!refused.is_empty()).then_some(Mismatch::Parameters(refused))
-    }
-
-    /// Returns the reason for which it is not in effect on an instance with these facts, at a time in seconds since 1970.
-    pub(super) fn not_in_effect(&self, facts: Option<&Facts>, at_s: i64) -> Option<Mismatch<'_>> {
-        if let Some(filter) = &self.condition
-            && !facts.is_some_and(|facts| filter.matches(facts))
-        {
-            return Some(Mismatch::Condition(filter));
-        }
-        let is_now = self.times.is_empty() || self.times.iter().any(|window| window.contains(at_s));
-        (!is_now).then_some(Mismatch::Times(&self.times))
     }
 }
 

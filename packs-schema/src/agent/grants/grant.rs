@@ -24,10 +24,19 @@ pub(super) struct Grant {
     pub(super) condition: Option<Filter>,
     /// Times at which it is in effect; none: always.
     pub(super) times: Vec<TimeWindow>,
-    /// True if it is in effect here and now.
-    pub(super) is_in_effect: bool,
+    /// Whether its constraints hold here and now.
+    pub(super) situation: Situation,
     /// Line of the file on which the grant begins.
     pub(super) line: Option<usize>,
+}
+
+/// Constraints of a grant that do not depend on the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Situation {
+    /// True if the grant is for this instance.
+    pub(super) is_here: bool,
+    /// True if the grant is in effect at this time.
+    pub(super) is_now: bool,
 }
 
 /// Grant as it is written.
@@ -71,15 +80,20 @@ impl TryFrom<WrittenGrant> for Grant {
             );
         }
         let times = times.unwrap_or_default();
-        let is_in_effect = condition.is_none() && times.is_empty();
-        Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, is_in_effect, line: None })
+        let situation = Situation { is_here: condition.is_none(), is_now: times.is_empty() };
+        Ok(Grant { principal, verbs, actions, classes, parameters, condition, times, situation, line: None })
     }
 }
 
 impl Grant {
+    /// True if it is in effect here and now.
+    pub(super) fn is_in_effect(&self) -> bool {
+        self.situation.is_here && self.situation.is_now
+    }
+
     /// True if it is in effect and gives the principal the verb, on whatever.
     pub(super) fn gives(&self, who: &Principal, verb: Verb) -> bool {
-        self.is_in_effect && self.verbs.contains(&verb) && self.principal.covers(who)
+        self.is_in_effect() && self.verbs.contains(&verb) && self.principal.covers(who)
     }
 
     pub(super) fn matches(&self, action: &str) -> bool {
