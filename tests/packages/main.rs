@@ -135,6 +135,24 @@ fn packages_built_twice_are_equal() {
     assert_eq!(compared, 4);
 }
 
+/// A checkout has the times of its clone; `tests/packages/reproduce` builds from two of them.
+#[test]
+fn times_in_a_package_are_not_those_of_a_checkout() {
+    if built("times_in_a_package_are_not_those_of_a_checkout").is_none() {
+        return;
+    }
+    // Later than any file: earlier ones would be replaced by it in any case.
+    let (output, epoch) = (TempDir::new().unwrap(), "4000000000");
+    build(output.path(), "", epoch);
+    for name in ["bolt-agent", "bolt-client"] {
+        let package = package(output.path(), name, "rpm");
+        let format = OsStr::new("[%{FILEMTIMES} %{FILENAMES}\\n]");
+        let files = rpm(&[OsStr::new("-qp"), OsStr::new("--qf"), format, package.as_os_str()]);
+        let others: Vec<&str> = files.lines().filter(|line| !line.starts_with(epoch)).collect();
+        assert!(files.lines().count() > 5 && others.is_empty(), "{others:?}");
+    }
+}
+
 #[test]
 fn packages_hold_what_their_units_and_papers_name_and_nothing_of_other_packages() {
     let Some(built) = built("packages_hold_what_their_units_and_papers_name_and_nothing_of_other_packages") else {
