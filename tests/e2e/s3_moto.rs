@@ -51,11 +51,11 @@ async fn what_is_published_is_taken_and_what_is_new_is_seen() {
     let before = polls();
     publish("1.1.0");
     until("the new version", async || version().await.as_deref() == Some("1.1.0")).await;
-    // The poll says what it did after it has activated the version.
-    until("the end of that poll", async || polls() > before).await;
-    let said = polls();
+    // A poll writes its status after it has activated the version.
+    until("the status of that poll", async || polls() > before).await;
+    let with_changes = polls();
     let ended = || std::fs::read(agent.directory().join("run/sync.json")).unwrap();
     let first = ended();
     until("another poll", async || ended() != first).await;
-    assert_eq!(polls(), said, "304 is understood: an idle poll says nothing");
+    assert_eq!(polls(), with_changes, "a poll that is answered with 304 does not write its status");
 }

@@ -64,8 +64,8 @@ impl Authority {
     }
 
     /// Refuses new files in a directory, which is made when it is missing, of which one exists or is one of the authority's own.
-    /// What is signed is recorded at once: a file that is in the way afterwards would leave the record of a certificate that
-    /// does not exist, and of an intermediate authority whose name is taken.
+    /// Call it before signing: a certificate is recorded when it is signed, so if its file could not be written then, the journal would
+    /// name a certificate that does not exist, and the name of an intermediate authority would be taken.
     pub fn check_new_files(&self, dir: &Path, names: &[&str]) -> Result<(), PkiError> {
         files::create_dir(dir)?;
         names.iter().try_for_each(|name| self.check_new_file(&dir.join(name)))
