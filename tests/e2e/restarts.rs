@@ -273,3 +273,22 @@ fn a_clean_stop_logs_no_error() {
     assert!(log.contains("stopping"), "{log}");
     assert!(!log.contains("closed its end") && !log.contains("ERROR"), "{log}");
 }
+
+#[tokio::test]
+async fn a_stop_cuts_a_request_that_does_not_end_and_closes_its_records() {
+    let world = World::with_probe();
+    let mut agent = world.agent();
+    let mut slow = Held::open(agent.address(), &world.site.operator(), None).await.unwrap();
+    slow.write(
+        "POST /v1/executions HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{",
+    )
+    .await
+    .unwrap();
+    // Another request that is answered: the agent has read the first by then, or will before it sees the signal.
+    world.operator(&agent).send(Call::get("/v1/health")).await;
+    agent.terminate();
+    let log = fs::read_to_string(agent.log()).unwrap();
+    assert!(log.contains("connections were cut at shutdown"), "{log}");
+    // Removed after all records are closed: an agent that is killed leaves it.
+    assert!(!agent.state().join("api.address").exists(), "{log}");
+}

@@ -152,9 +152,13 @@ impl Held {
 
     /// Sends the head of a GET.
     pub async fn ask(&mut self, path: &str) -> Result<(), String> {
+        self.write(&format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n")).await
+    }
+
+    /// Sends a part of a request.
+    pub async fn write(&mut self, text: &str) -> Result<(), String> {
         use tokio::io::AsyncWriteExt as _;
-        let head = format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n");
-        self.0.write_all(head.as_bytes()).await.map_err(|e| e.to_string())?;
+        self.0.write_all(text.as_bytes()).await.map_err(|e| e.to_string())?;
         self.0.flush().await.map_err(|e| e.to_string())
     }
 
@@ -180,10 +184,9 @@ impl Held {
 
     /// Sends another GET, and reads the whole answer: its head and its body.
     pub async fn get(&mut self, path: &str) -> Result<String, String> {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        use tokio::io::AsyncReadExt as _;
         let text = |e: std::io::Error| e.to_string();
-        self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: agent\r\n\r\n").as_bytes()).await.map_err(text)?;
-        self.0.flush().await.map_err(text)?;
+        self.ask(path).await?;
         let head = self.read_until("\r\n\r\n").await?;
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
         let mut body = vec![0; length.ok_or_else(|| format!("it does not say its length: {head}"))?];

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A shim is independent once it is forked: it is reaped if it ends before the launcher does, and continues otherwise. Order of the
-//! shutdown: accept no more requests, SIGTERM to api and sync, wait up to five seconds, SIGKILL.
+//! shutdown: accept no more requests, SIGTERM to api and sync, wait up to ten seconds, SIGKILL.
 
 mod agent_programs;
 mod api_process;
@@ -55,8 +55,8 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(20);
 const SWEEP_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Time without requests, ends of processes and timers after which memory is given back.
 const REST_AFTER: Duration = Duration::from_secs(5);
-/// Time between SIGTERM and SIGKILL to api and sync.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+/// Time between SIGTERM and SIGKILL to api and sync. The api cuts its connections after five seconds, and then closes its records.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Error returned when the launcher ends by a failure.
 #[derive(Debug, thiserror::Error)]

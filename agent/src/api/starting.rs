@@ -18,6 +18,7 @@ use packs_schema::agent::rest;
 use packs_schema::base::name::InstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::body::Body;
@@ -53,22 +54,40 @@ impl Starting {
     }
 }
 
-/// Answers callers until it is dropped, which cuts requests in progress.
+/// Callers that are being answered. When it is dropped, those that were accepted still get their answers, within their time limit.
+#[derive(Default)]
+struct Answering {
+    connections: JoinSet<()>,
+    turns: JoinSet<()>,
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let (mut connections, turns) = (std::mem::take(&mut self.connections), std::mem::take(&mut self.turns));
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                while connections.join_next().await.is_some() {}
+                drop(turns);
+            });
+        }
+    }
+}
+
+/// Answers callers until it is dropped.
 pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: Option<&TcpListener>, tls: Arc<Tls>) {
     tokio::time::sleep(GRACE_PERIOD).await;
     tracing::warn!("the start takes long: answering callers that the agent is recovering");
     let handshakes = Handshakes::new(BOUNDS, "api", starting.metrics.clone());
     let plain = Handshakes::new(BOUNDS, "health", starting.metrics.clone());
-    let (mut connections, mut accepted) = (JoinSet::new(), 0);
-    let mut turns = JoinSet::new();
-    turns.spawn(handshakes.clone().give_turns());
+    let (mut answering, mut accepted) = (Answering::default(), 0);
+    answering.turns.spawn(handshakes.clone().give_turns());
     loop {
         tokio::select! {
-            Some(_) = connections.join_next() => {}
+            Some(_) = answering.connections.join_next() => {}
             (stream, from) = accept(api, &starting.health) => {
                 if let Some(mut slot) = handshakes.begin(from) {
                     let (starting, tls) = (starting.clone(), tls.clone());
-                    connections.spawn(async move {
+                    answering.connections.spawn(async move {
                         let ended = match handshake(stream, &mut slot, &tls).await {
                             Ok((stream, _)) => slot.run_in_time(serve(starting, stream, respond)).await,
                             Err(why) => Err(why),
@@ -81,7 +100,7 @@ pub(crate) async fn answer(starting: Arc<Starting>, api: &TcpListener, probes: O
             (stream, from) = accept_some(probes, &starting.health) => {
                 if let Some(mut slot) = plain.begin(from) {
                     let starting = starting.clone();
-                    connections.spawn(async move {
+                    answering.connections.spawn(async move {
                         let stream = WriteTimeout::new(slot.socket(stream), WRITE_TIMEOUT);
                         let ended = slot.run_in_time(serve(starting, stream, respond_plainly)).await;
                         finish(slot, ended);
@@ -118,7 +137,8 @@ fn respond(starting: &Starting, request: &Request<Incoming>) -> Response<Body> {
     if request.method() == Method::GET && request.uri().path() == "/v1/health" {
         let mut health = starting.report();
         codes_only(&mut health, &[RECOVERING]);
-        return json(503, &health);
+        // The start may have ended since this connection was accepted.
+        return json(if health.ready { 200 } else { 503 }, &health);
     }
     ApiError::NotReady.respond(&uuid::Uuid::now_v7().hyphenated().to_string())
 }

@@ -23,6 +23,7 @@ mod recovering;
 mod scope;
 mod stopping;
 
+mod access_review;
 mod crowded;
 mod found;
 mod identity;

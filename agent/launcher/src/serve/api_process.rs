@@ -20,8 +20,9 @@ use crate::{log, start, sys};
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// Maximum backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
-/// Time that an api may take to end after it has closed its socket: it logs the reason and closes the history.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
+/// Time that an api may take to end after it has closed its socket: it lets requests in progress end, for five seconds, and closes
+/// its records.
+const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// An api that ends within this time has probably answered no request.
 const EARLY_EXIT: Duration = Duration::from_secs(5);
 /// Number of early exits in a row after which the listening sockets are closed, so that callers are refused instead of kept waiting.

@@ -37,8 +37,29 @@ async fn a_long_start_answers_health_and_asks_to_retry() {
     let codes = "\"reasons\":[{\"code\":\"recovering\"},{\"code\":\"never_synced\"}],\"notes\":[]}";
     assert_eq!(body, format!("{{\"live\":true,\"ready\":false,\"degraded\":true,{codes}"));
     assert!(caller.ask(None, "GET", "/v1/health", "").await.is_err(), "without a certificate nothing is answered");
+
+    // The start ends while requests are being received: those callers get their answers as well.
+    let mut slow = caller.open(Some(&ann), "GET /v1/health HTTP/1.1\r\n").await.unwrap();
+    let mut slow_probe = TcpStream::connect(plain).await.unwrap();
+    slow_probe.write_all(b"GET /v1/health HTTP/1.1\r\n").await.unwrap();
+    // Connections are accepted in order, so both were accepted when later ones are answered.
+    caller.ask(Some(&ann), "GET", "/v1/health", "").await.unwrap();
+    let mut later = TcpStream::connect(plain).await.unwrap();
+    later.write_all(b"GET /v1/health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    later.read_to_string(&mut said).await.unwrap();
     serving.abort();
+    assert!(serving.await.unwrap_err().is_cancelled());
+    for stream in [&mut slow as &mut dyn Stream, &mut slow_probe] {
+        stream.write_all(b"host: x\r\n\r\n").await.unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await.unwrap();
+        assert!(status(&said) == 503 && said.contains("\"recovering\""), "{said}");
+    }
 }
+
+trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Stream for T {}
 
 async fn bound() -> tokio::net::TcpListener {
     tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap()
