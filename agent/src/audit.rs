@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  kill, sync, push, events ─record─▶ ┐
-//!  accepted executions ─committed───▶ ├─ bounded channel ─▶ writer thread ─▶ audit/changes-*.jsonl   ─▶ answered after fsync
+//!  accepted executions ─committed───▶ ├─ bounded queues ──▶ writer thread ─▶ audit/changes-*.jsonl   ─▶ answered after fsync
 //!  refused calls ─refuse─▶ Refusals ─▶ ┘                        │         └▶ audit/refusals-*.jsonl
 //!                          (counted)                            └─▶ journald (a copy, never waited for)
 //! ```
@@ -13,8 +13,9 @@
 //! - A change is recorded before it is carried out. One that cannot be recorded is refused ([`AuditError`]), but for a kill, which
 //!   is recorded as soon as the files can be written again ([`Audit::record_urgent`]).
 //! - Calls that come together share one fsync. An accepted execution waits for none: its row in the history says, in the same
-//!   transaction, that it is not in the audit log yet, and the file is written behind it ([`Audit::committed`]). The row loses the
-//!   mark when the entry is durable; what is marked at a start is completed then ([`Audit::find_missing`]).
+//!   transaction, that it is not in the audit log yet, and the file is written behind it ([`Audit::committed`]), together with those
+//!   of the next 50 ms, so that executions in a row do not each wake the writer. The row loses the mark when the entry is
+//!   durable; what is marked at a start is completed then ([`Audit::find_missing`]).
 //! - Refusals have a chain and files of their own, are counted together when they are equal, and wait for no disk: a power cut
 //!   loses those of the last seconds.
 //! - Before the agent listens, nothing is granted or refused, and nothing is recorded.
@@ -50,6 +51,8 @@ use writer::{Command, Writer};
 
 /// Capacity of the writer's queue; when it is full, callers wait, and refusals are counted as lost.
 const QUEUE: usize = 1024;
+/// Time for which entries of accepted executions are collected, unless another command comes.
+const COLLECT: Duration = Duration::from_millis(50);
 /// Verb of the entries of accepted executions.
 pub(crate) const RUN: &str = "run";
 /// Health code while changes cannot be recorded.
@@ -109,6 +112,8 @@ struct Counters {
 #[derive(Debug, Default)]
 struct Shared {
     refusals: Mutex<Refusals>,
+    /// Accepted executions that the writer has not taken yet.
+    committed: Mutex<Vec<(ExecutionId, Entry)>>,
     counters: Counters,
     /// Sequence number of the newest durable change.
     durable: AtomicU64,
@@ -182,8 +187,18 @@ impl Audit {
 
     /// Takes the entry of an execution whose row, marked as not yet in the audit log, has been committed.
     pub async fn committed(&self, execution: ExecutionId, entry: Entry) {
+        let waiting = {
+            let mut committed = lock(&self.shared.committed);
+            committed.push((execution, entry));
+            committed.len()
+        };
         // Without a writer the mark stays, and the next start completes the log.
-        let _ = self.send(Command::Committed { execution, entry }).await;
+        if waiting == 1 {
+            let _ = self.send(Command::Committed).await;
+        } else if waiting >= QUEUE {
+            // A writer that waits for its disk holds up callers rather than collect without bound.
+            let _ = self.flush().await;
+        }
     }
 
     /// Waits until everything is durable that was passed before.

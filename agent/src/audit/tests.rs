@@ -289,6 +289,22 @@ async fn what_a_crash_kept_from_the_log_is_found_and_nothing_twice() {
 }
 
 #[tokio::test]
+async fn executions_reach_the_log_by_themselves_and_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, mut settled) = start(dir.path());
+    for n in 1..=3 {
+        audit.committed(execution(n), entry(n)).await;
+    }
+    let mut all = Vec::new();
+    while all.len() < 3 {
+        all.extend(settled.recv().await.unwrap());
+    }
+    assert_eq!(all, [1, 2, 3].map(execution));
+    assert_eq!(verified(&dir.path().join("audit"), Chain::Changes).len(), 3);
+    audit.close().await;
+}
+
+#[tokio::test]
 async fn a_flood_of_refusals_is_bounded_and_removes_no_change() {
     let dir = tempfile::tempdir().unwrap();
     let (audit, _settled) = start(dir.path());

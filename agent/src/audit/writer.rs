@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::chain_file::{ChainFile, Finding, make_directory};
 use super::fields::journal_entry;
-use super::{AuditError, Settings, Shared, UNAVAILABLE, lock};
+use super::{AuditError, COLLECT, Settings, Shared, UNAVAILABLE, lock};
 use crate::clock;
 use crate::health::Health;
 use crate::journal::{Delivery, Journal};
@@ -42,8 +42,8 @@ pub(super) enum Command {
     Record { entry: Entry, reply: oneshot::Sender<Result<(), AuditError>> },
     /// Record a change that is carried out in any case.
     Urgent { entry: Entry, reply: oneshot::Sender<()> },
-    /// Record an execution whose row is durable.
-    Committed { execution: ExecutionId, entry: Entry },
+    /// Record executions whose rows are durable, soon: those that wait in [`Shared`].
+    Committed,
     /// Answer when everything before is durable.
     Flush { reply: oneshot::Sender<Result<(), AuditError>> },
     /// Record a refusal.
@@ -70,6 +70,8 @@ pub(super) struct Writer {
     unsynced: Vec<Owed>,
     /// Not appended, because the file cannot be written.
     backlog: VecDeque<Owed>,
+    /// Time at which the accepted executions are appended that wait.
+    append_at: Option<Instant>,
     /// Time of the next sync that no caller waits for.
     sync_at: Option<Instant>,
     /// Time of the next attempt after a failure; the chain of changes is unavailable until it succeeds.
@@ -95,6 +97,7 @@ impl Writer {
             refusals: None,
             unsynced: Vec::new(),
             backlog: VecDeque::new(),
+            append_at: None,
             sync_at: None,
             retry_at: None,
         }
@@ -132,7 +135,14 @@ impl Writer {
     fn process(&mut self, batch: impl Iterator<Item = Box<Command>>) {
         let (mut answers, mut urgent) = (Vec::new(), Vec::new());
         for command in batch {
+            if let Command::Committed = *command {
+                self.append_at.get_or_insert_with(|| Instant::now() + COLLECT);
+                continue;
+            }
+            // An execution is recorded before what is done to it.
+            self.append_committed();
             match *command {
+                Command::Committed => {}
                 Command::Record { entry, reply } => match self.append(&entry) {
                     Ok(()) => answers.push(reply),
                     // The caller may have been cancelled.
@@ -141,9 +151,6 @@ impl Writer {
                 Command::Urgent { entry, reply } => {
                     self.append_owed(Owed { entry, execution: None });
                     urgent.push(reply);
-                }
-                Command::Committed { execution, entry } => {
-                    self.append_owed(Owed { entry, execution: Some(execution) });
                 }
                 Command::Flush { reply } => answers.push(reply),
                 Command::Refusal { entry } => self.append_refusal(&entry),
@@ -158,15 +165,28 @@ impl Writer {
                 let _ = reply.send(());
             }
         }
+        self.plan_sync();
+    }
+
+    fn plan_sync(&mut self) {
         let is_unsynced = |file: &Option<ChainFile>| file.as_ref().is_some_and(ChainFile::is_unsynced);
         if is_unsynced(&self.changes) || is_unsynced(&self.refusals) {
             self.sync_at.get_or_insert_with(|| Instant::now() + SYNC_DELAY);
         }
     }
 
+    /// Appends the executions that wait.
+    fn append_committed(&mut self) {
+        self.append_at = None;
+        let committed = std::mem::take(&mut *lock(&self.shared.committed));
+        for (execution, entry) in committed {
+            self.append_owed(Owed { entry, execution: Some(execution) });
+        }
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         let window = lock(&self.shared.refusals).next_end();
-        [self.sync_at, self.retry_at, window].into_iter().flatten().min()
+        [self.append_at, self.sync_at, self.retry_at, window].into_iter().flatten().min()
     }
 
     fn do_what_is_due(&mut self, now: Instant) {
@@ -175,6 +195,11 @@ impl Writer {
         ended.iter().for_each(|entry| self.append_refusal(entry));
         if !ended.is_empty() {
             self.sync_at.get_or_insert(now + SYNC_DELAY);
+        }
+        if self.append_at.take_if(is_due).is_some() {
+            self.leave_removed();
+            self.append_committed();
+            self.plan_sync();
         }
         if self.sync_at.take_if(is_due).is_some() {
             // A failure is reported in health, and no caller waits for the result.
@@ -409,6 +434,7 @@ impl Writer {
         let ended = lock(&self.shared.refusals).take_ended(Instant::now(), true);
         ended.iter().for_each(|entry| self.append_refusal(entry));
         self.sync_refusals();
+        self.append_committed();
         if self.retry_at.is_some() {
             self.retry();
         }
