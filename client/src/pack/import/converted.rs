@@ -76,6 +76,23 @@ impl ActionText<'_> {
             entries.push(("parameters", Value::Object(self.parameters)));
         }
         entries.push(("bolt", self.bolt));
-        format!("# Imported from {origin}\n{}", emit::document(&entries, 1))
+        format!("# Imported from {}\n{}", comment(origin), emit::document(&entries, 1))
+    }
+}
+
+/// Returns text for a comment in YAML or a script: no character of it ends the line, whatever a file is called.
+pub(super) fn comment(text: &str) -> String {
+    let ends = |c: char| c.is_control() || ('\u{2028}'..='\u{2029}').contains(&c);
+    text.replace(|c: char| ends(c) || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}'), "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_one_line() {
+        let hostile = "a\nb\rc\u{85}d\u{2028}e\u{2029}f\u{feff}g\u{b}h\u{c}i é";
+        assert_eq!(comment(hostile), "a?b?c?d?e?f?g?h?i é".replace('?', "\u{fffd}"));
     }
 }

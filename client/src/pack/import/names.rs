@@ -1,4 +1,9 @@
 //! Names of Bolt made of names of a source. Names that lead elsewhere are not repaired: their types refuse them.
+//!
+//! Actions whose names would meet are told apart by what else their source says ([`ActionNames`]), of which letters,
+//! digits and `-` are left ([`part`]): whatever else a file is called, its action can have a name.
+
+use std::collections::BTreeMap;
 
 use packs_schema::base::name::{PackName, PackVersion, ParamName};
 use sha2::{Digest as _, Sha256};
@@ -30,6 +35,51 @@ pub(super) fn short(name: &str) -> String {
     format!("{}_{tail}", &name[..LONGEST - 1 - tail.len()])
 }
 
+/// Returns what a text has for a part of a name: its letters and digits, with `_` in place of all else. May be empty.
+pub(super) fn part(text: &str) -> String {
+    let parts = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').map(|part| part.trim_matches('-'));
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("_")
+}
+
+/// Names of the actions of a pack. Two that differ in case only are one, as on some file systems.
+#[derive(Debug, Default)]
+pub(super) struct ActionNames {
+    /// Files of the actions, by their names in lower case.
+    files: BTreeMap<String, String>,
+    /// Numbers at the end of names that were given last, by the names in lower case.
+    numbers: BTreeMap<String, u64>,
+}
+
+impl ActionNames {
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        self.files.contains_key(&name.to_ascii_lowercase())
+    }
+
+    /// Gives an action of `file` this name or, where it is taken, the name with the first of `ends` that is free, or else
+    /// with a number. Returns the file of the action that has the name itself.
+    pub(super) fn give(&mut self, file: &str, name: &str, ends: &[String]) -> (String, Option<String>) {
+        let twin = self.files.get(&name.to_ascii_lowercase()).cloned();
+        let with = |end: &dyn std::fmt::Display| short(&format!("{name}_{end}"));
+        let mut given = name.to_owned();
+        if twin.is_some() {
+            let mut ends = ends.iter().filter(|end| !end.is_empty()).map(|end| with(end));
+            given = ends.find(|name| !self.is_taken(name)).unwrap_or_else(|| {
+                // Numbers go on from the last one: many files of one name are not searched over and over.
+                let key = name.to_ascii_lowercase();
+                let first = self.numbers.get(&key).map_or(2, |last| last + 1);
+                let (number, free) = (first..)
+                    .map(|number| (number, with(&number)))
+                    .find(|(_, name)| !self.is_taken(name))
+                    .expect("there are more numbers than actions");
+                self.numbers.insert(key, number);
+                free
+            });
+        }
+        self.files.insert(given.to_ascii_lowercase(), file.to_owned());
+        (given, twin)
+    }
+}
+
 /// Notes the name of an action that the other file's would have as well.
 pub(super) fn renamed(file: &str, name: &str, other: &str) -> ImportFinding {
     let message = format!("the action is called {name} in Bolt: an action of {other} would have the same name");
@@ -57,7 +107,55 @@ pub(super) fn pack_name(name: &str) -> Result<PackName, ImportError> {
 
 #[cfg(test)]
 mod tests {
+    use packs_schema::base::name::ActionName;
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn names_that_meet_get_an_end_or_a_number() {
+        let mut names = ActionNames::default();
+        let mut give = |name: &str, ends: &[&str]| {
+            let ends: Vec<String> = ends.iter().map(|end| (*end).to_owned()).collect();
+            names.give(&format!("of {name}"), name, &ends)
+        };
+        let twin = |name: &str| (name.to_owned(), Some("of Check".to_owned()));
+        assert_eq!(give("Check", &["yaml", "a"]), ("Check".to_owned(), None));
+        assert_eq!(give("check", &["yaml", "b"]), twin("check_yaml"));
+        assert_eq!(give("CHECK", &["YAML", "c"]), twin("CHECK_c"));
+        assert_eq!(give("check_3", &[]), ("check_3".to_owned(), None));
+        for wanted in ["Check_2", "Check_4", "Check_5"] {
+            assert_eq!(give("Check", &["yaml", "", "c"]), twin(wanted), "the name with 3 is taken");
+        }
+        let long = "x".repeat(64);
+        let given = [give(&long, &[]).0, give(&long, &[]).0, give(&long, &["y"]).0, give(&long, &["y"]).0];
+        assert!(given.iter().all(|name| ActionName::new(name.as_str()).is_ok()), "{given:?}");
+        assert_eq!(given.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "{given:?}");
+    }
+
+    #[test]
+    fn a_hundred_thousand_files_of_one_name_are_named_at_once() {
+        let mut names = ActionNames::default();
+        let started = std::time::Instant::now();
+        let last = (0..100_000).map(|_| names.give("a", "Check", &["yaml".to_owned()]).0).last();
+        assert_eq!(last.as_deref(), Some("Check_99999"));
+        assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_file_is_called_its_action_has_a_name_of_its_own(
+            ends in proptest::collection::vec(("(?s).{0,80}", "\\PC{0,6}|[a-b._-]{0,2}"), 1..30),
+        ) {
+            let mut names = ActionNames::default();
+            let mut given = std::collections::BTreeSet::new();
+            for (stem, extension) in &ends {
+                let (name, _) = names.give(stem, "Check", &[part(extension), part(stem)]);
+                prop_assert!(ActionName::new(name.as_str()).is_ok(), "{name:?}");
+                prop_assert!(given.insert(name.to_ascii_lowercase()), "{name:?} is given twice");
+            }
+        }
+    }
 
     #[test]
     fn versions_become_semantic() {

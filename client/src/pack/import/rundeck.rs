@@ -22,7 +22,7 @@ use packs_schema::pack::contents::MAX_YAML;
 use serde_json::{Map, Value};
 
 use super::converted::Converted;
-use super::names::{self, pack_name, short};
+use super::names::{self, ActionNames, pack_name, part, short};
 use super::plan::{Plan, PlannedFile};
 use super::report::{Effect, ImportFinding, Report};
 use super::source::{SourceFile, SourceTree, is_licence, large_documents, licence_finding};
@@ -64,21 +64,22 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
             left_out: tree.left_out.iter().cloned().chain(large_documents(tree, may_be_document)).collect(),
         },
     };
-    let mut registry = Map::new();
+    let (mut registry, mut names) = (Map::new(), ActionNames::default());
     let candidates = tree.files.iter().filter(|(path, file)| may_be_document(path) && looks_like_document(file));
     for (path, _) in candidates {
         match read(tree, path)? {
             Ok(jobs) => {
                 for job in jobs.iter().filter(|job| job.get("sequence").is_some()) {
-                    let (name, twin) = action_name(path, job, &plan)?;
+                    let (name, twin) = action_name(path, job, &mut names)?;
                     let mut converted = job::convert(tree, path, &name, job);
                     converted.report.findings.extend(twin.map(|twin| names::renamed(path, &name, &twin)));
                     converted.add_to(&mut plan, &mut registry);
                 }
             }
             Err(finding) => {
-                let stem = path.rsplit('/').next().unwrap_or(path).split('.').next().unwrap_or(path);
-                let name = ActionName::new(short(stem)).map_or_else(|_| "unreadable".to_owned(), String::from);
+                let [extension, stem] = ends(path);
+                let name = ActionName::new(short(&stem)).map_or_else(|_| "unreadable".to_owned(), String::from);
+                let (name, _) = names.give(path, &name, &[extension]);
                 Converted::not_runnable(&name, path, "", vec![finding]).add_to(&mut plan, &mut registry);
             }
         }
@@ -112,34 +113,32 @@ fn read(tree: &SourceTree, path: &str) -> Result<Result<Vec<Value>, ImportFindin
 }
 
 /// Returns the name of a job's action: of its group and name, where the name alone is taken, and of the notation or name of its
-/// file, where that is taken as well by an action of another file, which is returned.
-fn action_name(path: &str, job: &Value, plan: &Plan) -> Result<(String, Option<String>), ImportError> {
+/// file or a number, where that is taken as well, by an action of the file that is returned.
+fn action_name(path: &str, job: &Value, names: &mut ActionNames) -> Result<(String, Option<String>), ImportError> {
     let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or_default().trim();
-    // Blanks and punctuation of titles become `_`; `$`, braces and paths that lead elsewhere do not, and are refused.
-    let word = |text: &str| {
-        let leads_elsewhere = text.starts_with('/') || text.contains("..");
-        let blank = |c: char| title_character(c) || c == '/' && !leads_elsewhere;
-        let mapped: String = text.chars().map(|c| if blank(c) { '_' } else { plain(c) }).collect();
-        let parts: Vec<&str> = mapped.split('_').filter(|part| !part.is_empty()).collect();
-        parts.join("_")
-    };
-    let taken = |name: &str| plan.report.actions.iter().find(|action| action.name.eq_ignore_ascii_case(name));
     let mut name = short(&word(text("name")));
-    if taken(&name).is_some() {
-        name = short(&word(&format!("{} {}", text("group").replace('/', " "), text("name"))));
+    ActionName::new(name.as_str()).map_err(|source| ImportError::Name { file: path.to_owned(), source })?;
+    if names.is_taken(&name) {
+        let group = Some(part(&word(text("group")))).filter(|group| !group.is_empty());
+        name = group.map_or(name.clone(), |group| short(&format!("{group}_{name}")));
     }
-    let mut twin = taken(&name).filter(|twin| twin.file != path).map(|twin| twin.file.clone());
-    if twin.is_some() {
-        let (stem, extension) = path.rsplit('/').next().unwrap_or(path).rsplit_once('.').unwrap_or((path, ""));
-        let names = [extension, stem].map(|end| short(&format!("{name}_{}", word(end))));
-        match names.into_iter().find(|name| taken(name).is_none()) {
-            Some(other) => name = other,
-            None => twin = None,
-        }
-    }
-    let named = ActionName::new(name).map(String::from);
-    let named = named.map_err(|source| ImportError::Name { file: path.to_owned(), source })?;
-    Ok((named, twin))
+    Ok(names.give(path, &name, &ends(path)))
+}
+
+/// Returns the notation and the name of a file, as ends of names.
+fn ends(path: &str) -> [String; 2] {
+    let file = path.rsplit('/').next().unwrap_or(path);
+    let (stem, extension) = file.rsplit_once('.').unwrap_or((file, ""));
+    [extension, stem].map(|end| part(&word(end)))
+}
+
+/// Blanks and punctuation of titles become `_`; `$`, braces and paths that lead elsewhere do not, and are refused.
+fn word(text: &str) -> String {
+    let leads_elsewhere = text.starts_with('/') || text.contains("..");
+    let blank = |c: char| title_character(c) || c == '/' && !leads_elsewhere;
+    let mapped: String = text.chars().map(|c| if blank(c) { '_' } else { plain(c) }).collect();
+    let parts: Vec<&str> = mapped.split('_').filter(|part| !part.is_empty()).collect();
+    parts.join("_")
 }
 
 fn title_character(c: char) -> bool {

@@ -76,7 +76,8 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
         }
     }
     leave_out_twins(&mut commands, &mut plan.report.left_out);
-    let document_names = document_names::of_documents(commands.iter().map(|(path, _)| *path))?;
+    let paths: Vec<&str> = commands.iter().map(|(path, _)| *path).collect();
+    let document_names = document_names::of_documents(&paths)?;
     let mut registry = Map::new();
     for ((path, read), DocumentName { name, twin }) in commands.iter().zip(&document_names) {
         let mut converted = match read {
