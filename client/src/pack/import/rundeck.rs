@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use super::converted::Converted;
 use super::names::{self, ActionNames, pack_name, part, short};
 use super::plan::{Plan, PlannedFile};
-use super::report::{Effect, ImportFinding, Report};
+use super::report::{Effect, ImportFinding, LeftOut, Report};
 use super::source::{SourceFile, SourceTree, is_licence, large_documents, licence_finding};
 use super::{Format, ImportError, documents, steps as steps_of_action};
 
@@ -69,7 +69,18 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
     for (path, _) in candidates {
         match read(tree, path)? {
             Ok(jobs) => {
-                for job in jobs.iter().filter(|job| job.get("sequence").is_some()) {
+                let (jobs, others): (Vec<&Value>, Vec<&Value>) =
+                    jobs.iter().partition(|job| job.get("sequence").is_some());
+                if jobs.is_empty() || !others.is_empty() {
+                    let why = match jobs.len() {
+                        0 => "it has no job with steps (sequence)".to_owned(),
+                        some => {
+                            format!("{} of its {} jobs have no steps (sequence)", others.len(), others.len() + some)
+                        }
+                    };
+                    plan.report.left_out.push(LeftOut { file: path.clone(), why });
+                }
+                for job in jobs {
                     let (name, twin) = action_name(path, job, &mut names)?;
                     let mut converted = job::convert(tree, path, &name, job);
                     converted.report.findings.extend(twin.map(|twin| names::renamed(path, &name, &twin)));

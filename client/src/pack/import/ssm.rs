@@ -19,9 +19,8 @@ mod plugins;
 mod scripts;
 mod steps;
 
-use std::collections::BTreeMap;
-
 use packs_schema::base::name::PackVersion;
+use packs_schema::base::strict::shorten;
 use packs_schema::pack::contents::MAX_YAML;
 use serde_json::{Map, Value};
 
@@ -63,19 +62,22 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
     };
     let mut commands: Vec<Read<'_>> = Vec::new();
     for path in tree.files.iter().filter(|(_, file)| looks_like_document(file)).map(|(path, _)| path.as_str()) {
-        match documents::read(tree, path)? {
+        let why = match documents::read(tree, path)? {
             Ok(value) => match kind(&value) {
-                Kind::Command => commands.push((path, Ok(value))),
-                Kind::NotRun(why) => plan.report.left_out.push(LeftOut { file: path.to_owned(), why }),
-                Kind::None => {}
+                Kind::Command => {
+                    commands.push((path, Ok(value)));
+                    continue;
+                }
+                Kind::NotRun(why) => why,
             },
             Err(unreadable) if names_a_version(tree.text(path).unwrap_or_default()) => {
                 commands.push((path, Err(unreadable)));
+                continue;
             }
-            Err(_) => {}
-        }
+            Err(unreadable) => format!("Bolt does not read it: {}", unreadable.message),
+        };
+        plan.report.left_out.push(LeftOut { file: path.to_owned(), why });
     }
-    leave_out_twins(&mut commands, &mut plan.report.left_out);
     let paths: Vec<&str> = commands.iter().map(|(path, _)| *path).collect();
     let document_names = document_names::of_documents(&paths)?;
     let mut registry = Map::new();
@@ -108,38 +110,27 @@ fn kept((path, file): (&String, &SourceFile)) -> (String, PlannedFile) {
 /// A document read, or why it cannot be.
 type Read<'a> = (&'a str, Result<Value, Unreadable>);
 
-/// A document that lies beside another of its name, in the other notation, is not imported twice.
-fn leave_out_twins(commands: &mut Vec<Read<'_>>, left_out: &mut Vec<LeftOut>) {
-    let stem = |path: &str| path.rsplit_once('.').map_or_else(|| path.to_owned(), |(stem, _)| stem.to_owned());
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
-    commands.retain(|(path, _)| {
-        let twin = known.get(&stem(path)).cloned();
-        match &twin {
-            Some(first) => left_out.push(LeftOut { file: (*path).to_owned(), why: format!("{first} is imported") }),
-            None => drop(known.insert(stem(path), (*path).to_owned())),
-        }
-        twin.is_none()
-    });
-}
-
 /// Kind of a document.
 enum Kind {
     Command,
     /// Not run, with the reason.
     NotRun(String),
-    /// No document.
-    None,
 }
 
 fn kind(document: &Value) -> Kind {
-    let Some(version) = document.get("schemaVersion") else { return Kind::None };
+    let Some(version) = document.get("schemaVersion") else {
+        let why = "it names schemaVersion, but not as a document does; put a document in it into a file of its own";
+        return Kind::NotRun(why.to_owned());
+    };
     let version = version.as_str().map_or_else(|| version.to_string(), str::to_owned);
     match version.as_str() {
         "1.2" | "2.0" | "2.2" => Kind::Command,
         version if version.starts_with("2.0.") => Kind::Command,
         "0.3" => Kind::NotRun(automation::description(document)),
         "1.0" => Kind::NotRun("a Session document, which opens sessions and runs nothing".to_owned()),
-        _ => Kind::None,
+        version => {
+            Kind::NotRun(format!("a document of schema version {}, which Bolt does not know", shorten(version, 40)))
+        }
     }
 }
 

@@ -212,6 +212,47 @@ fn one_document_is_a_pack_and_a_collection_is_one_pack_for_each_directory() {
 }
 
 #[test]
+fn documents_in_two_notations_are_both_imported_and_nothing_vanishes() {
+    let temp = tempfile::tempdir().unwrap();
+    let from = temp.path().join("from");
+    fs::create_dir(&from).unwrap();
+    let yaml = fs::read_to_string(documents().join("version_2.yaml")).unwrap();
+    let json = fs::read_to_string(documents().join("plain.json")).unwrap();
+    let broken = "schemaVersion: '2.2'\nmainSteps: [\n";
+    let template = "Resources:\n  Document:\n    Content: {schemaVersion: '2.2', mainSteps: []}\n";
+    for (name, text) in [
+        ("x.json", json.as_str()),
+        ("x.yaml", &yaml),
+        ("x.yml", &yaml),
+        ("broken.json", broken),
+        ("broken.yaml", &yaml),
+        ("cut.yaml", "a:\n  schemaVersion: '2.2'\n  mainSteps: [\n"),
+        ("stack.yaml", template),
+        ("new.yaml", "schemaVersion: '9.9'\nmainSteps: []\n"),
+        ("none.yaml", "a: 1\n"),
+    ] {
+        fs::write(from.join(name), text).unwrap();
+    }
+    let report = import(&from, &temp.path().join("pack")).unwrap();
+    let verdicts = verdicts(&report);
+    assert_eq!(verdicts[&Verdict::CannotRun], ["broken_json"]);
+    assert_eq!(verdicts[&Verdict::RunsUnchanged], ["x_json"]);
+    assert_eq!(verdicts[&Verdict::MadeSafer], ["broken_yaml", "x_yaml", "x_yml"]);
+    let renamed = report.actions.iter().find(|action| action.name == "x_json").unwrap();
+    let found = renamed.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    assert!(found.contains("is called x_json in Bolt: an action of x.yaml would have the same name"), "{found}");
+    let left: Vec<String> = report.left_out.iter().map(|left| format!("{}: {}", left.file, left.why)).collect();
+    for words in [
+        "cut.yaml: Bolt does not read it: ",
+        "stack.yaml: it names schemaVersion, but not as a document does",
+        "new.yaml: a document of schema version 9.9, which Bolt does not know",
+    ] {
+        assert!(left.iter().any(|left| left.starts_with(words)), "{words}: {left:?}");
+    }
+    assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
 fn hostile_documents_are_refused_and_nothing_is_written() {
     let good = fs::read_to_string(documents().join("version_2.yaml")).unwrap();
     let refused = |name: &str, bytes: &dyn Fn(&Path)| {

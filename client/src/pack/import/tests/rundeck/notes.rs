@@ -1,6 +1,7 @@
 //! Findings about options: secrets that others could read, and quotes in defaults.
 
 use super::interpreters::{findings, imported};
+use super::*;
 
 #[test]
 fn a_secret_that_becomes_an_argument_is_named_with_its_step() {
@@ -38,4 +39,31 @@ fn quotes_in_a_default_are_named() {
         let found = findings(&report);
         assert_eq!(found.contains("the default of a has quotes in it"), named, "{value}: {found}");
     }
+}
+
+#[test]
+fn files_and_jobs_without_steps_are_listed() {
+    let temp = tempfile::tempdir().unwrap();
+    let job = "- {name: a, sequence: {commands: [{exec: echo}]}}\n";
+    for (name, text) in [
+        ("good.yaml", job.to_owned()),
+        ("some.yaml", format!("{job}- {{name: b}}\n- {{name: c}}\n")),
+        ("playbook.yaml", "- name: no sequence of commands\n".to_owned()),
+        ("map.yaml", "a:\n- sequence\n- commands\n".to_owned()),
+        ("other.xml", "<joblist><jobs/></joblist>".to_owned()),
+        ("none.yaml", "a: 1\n".to_owned()),
+    ] {
+        fs::create_dir_all(temp.path().join("from")).unwrap();
+        fs::write(temp.path().join("from").join(name), text).unwrap();
+    }
+    let report = import(&temp.path().join("from"), &temp.path().join("pack")).unwrap();
+    let left: Vec<String> = report.left_out.iter().map(|left| format!("{}: {}", left.file, left.why)).collect();
+    let none = "it has no job with steps (sequence)";
+    let wanted = [
+        format!("map.yaml: {none}"),
+        format!("other.xml: {none}"),
+        format!("playbook.yaml: {none}"),
+        "some.yaml: 2 of its 3 jobs have no steps (sequence)".to_owned(),
+    ];
+    assert_eq!(left, wanted);
 }
