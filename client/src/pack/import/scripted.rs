@@ -34,7 +34,7 @@ impl Parameter {
     }
 
     /// Makes a list of lines text of several lines, since items of lists cannot have commas. A list whose items are restricted
-    /// stays one.
+    /// stays one. Where the source has no lines unless callers give some, the text is empty.
     pub(super) fn join_lines(&mut self, sink: &mut Sink<'_>) {
         let items = self.schema.get("items").and_then(Value::as_object);
         if !self.is_list() || items.is_none_or(|items| items.len() != 1) {
@@ -43,12 +43,19 @@ impl Parameter {
         for keyword in ["items", "minItems", "maxItems"] {
             self.schema.remove(keyword);
         }
-        self.schema.extend([("type".to_owned(), json!("string")), ("minLength".to_owned(), json!(1))]);
-        if let Some(Value::Array(lines)) = self.schema.remove("default") {
-            let lines: Vec<&str> = lines.iter().filter_map(Value::as_str).collect();
-            self.schema.insert("default".to_owned(), json!(lines.join("\n")));
+        self.schema.insert("type".to_owned(), json!("string"));
+        let default = match self.schema.remove("default") {
+            Some(Value::Array(lines)) => Some(lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")),
+            _ => None,
+        };
+        let mut message =
+            format!("{} is text of one or more lines, since items of a list cannot have commas", self.source);
+        if default.as_ref().is_some_and(String::is_empty) {
+            message += "; without any its steps run nothing and succeed, as in Systems Manager";
+        } else {
+            self.schema.insert("minLength".to_owned(), json!(1));
         }
-        let message = format!("{} is text of one or more lines, since items of a list cannot have commas", self.source);
+        self.schema.extend(default.map(|default| ("default".to_owned(), json!(default))));
         sink.add("lines_as_text", Effect::Note, &["parameters", &self.source], message);
     }
 

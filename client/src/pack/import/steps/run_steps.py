@@ -129,7 +129,8 @@ class Runner(object):
         if step["program"] is None:
             return self.start(step, step["interpreter"], os.path.join(PACK, step["script"]), arguments, directory)
         text = value_of(step["program"], self.given)
-        if not text.strip():
+        # The agent of Systems Manager runs an empty script, too.
+        if not text.strip() and not self.entry["ssm"]:
             raise Unusable("%s: the script that the caller gives is empty" % step["name"])
         with tempfile.TemporaryDirectory(prefix="bolt-step-") as place:
             path = os.path.join(place, "script")

@@ -20,7 +20,7 @@ fn every_document_has_a_verdict_and_the_pack_builds() {
         ["any_line", "code", "old_precondition", "plugin", "powershell", "python_value", "store", "twice", "restart"];
     assert_eq!(verdicts[&Verdict::CannotRun], cannot);
     assert_eq!(verdicts[&Verdict::RunsUnchanged], ["docker", "environment", "given", "plain", "python", "time"]);
-    assert_eq!(verdicts[&Verdict::MadeSafer].len(), 16, "{verdicts:?}");
+    assert_eq!(verdicts[&Verdict::MadeSafer].len(), 17, "{verdicts:?}");
     let linted = lint(&to).unwrap();
     assert!(linted.builds(), "{:?}", linted.findings);
     let warned: Vec<_> = linted.findings.iter().filter(|finding| finding.code == "unused_parameter").collect();
@@ -43,6 +43,8 @@ fn reasons_name_document_and_remedy() {
     for (name, words) in [
         ("any", "callers would give any command with commands; the action is disabled"),
         ("any", "commands is text of one or more lines, since items of a list cannot have commas"),
+        ("any_none", "callers would give any command with After; the action is disabled"),
+        ("any_none", "since items of a list cannot have commas; without any its steps run nothing and succeed"),
         ("any_line", "callers would give lines of the script with Lines"),
         ("any_program", "callers would choose any program with Tool; the action is disabled"),
         ("any_program", "Tool must not begin with '-'"),
