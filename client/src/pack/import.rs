@@ -16,7 +16,6 @@ mod clients;
 mod converted;
 mod documents;
 mod emit;
-mod follow;
 mod format;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;

@@ -116,6 +116,23 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     Ok(Rewritten { script: scanned.out, needs, operands, split, programs: programs.union(&started).copied().collect() })
 }
 
+/// Returns which values of its environment a script gives to programs as arguments, with the program. Nothing is returned
+/// of a script that cannot be read.
+pub(super) fn given_to_programs(script: &str, values: &[ScriptValue]) -> Vec<(usize, String)> {
+    given_to_programs_at(script, values, 0)
+}
+
+fn given_to_programs_at(script: &str, values: &[ScriptValue], depth: usize) -> Vec<(usize, String)> {
+    /// Deepest nesting of code in code.
+    const MAX_DEPTH: usize = 3;
+    let Ok(scanned) = scan::scan(&[Part::Text(script.to_owned())], values) else { return Vec::new() };
+    let mut found = flow::given(&scanned.facts, values);
+    if depth < MAX_DEPTH {
+        found.extend(scanned.facts.quoted.iter().flat_map(|code| given_to_programs_at(code, values, depth + 1)));
+    }
+    found
+}
+
 /// Returns what makes text code in ways that are not followed: all values of a script with it are limited.
 fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
     let found =

@@ -122,13 +122,13 @@ impl Steps<'_> {
         };
         self.check_arguments(&name, &interpreter, &arguments)?;
         if scripted::is_shell_script(&done.script, reader) {
-            self.secret_arguments.extend(secrets::in_script(&done.script, &name, self.parameters));
+            self.secret_arguments.extend(secrets::in_script(&done.script, &name, &secrets::of(self.parameters)));
         }
         let variables = arguments.iter().flatten().filter_map(|piece| match piece {
             Piece::Variable(name) => Some(name.as_str()),
             Piece::Text(_) => None,
         });
-        self.secret_arguments.extend(secrets::in_arguments(variables, &name, self.parameters));
+        self.secret_arguments.extend(secrets::in_arguments(variables, &name, &secrets::of(self.parameters)));
         let mut step = Step::new(&name, std::mem::take(&mut done.script));
         step.one_word = interpreter.reader == Reader::Command(true);
         step.interpreter = interpreter.words;

@@ -153,6 +153,10 @@ pub(super) struct Facts {
     pub(super) arguments: Vec<usize>,
     /// Values in literals of a program in another language, which may start others.
     pub(super) started: Vec<usize>,
+    /// Sources in arguments of programs, and the programs.
+    pub(super) given: Vec<(Source, String)>,
+    /// Texts in single quotes that are code of other shells.
+    pub(super) quoted: Vec<String>,
 }
 
 impl Facts {
@@ -287,6 +291,16 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
     let started = facts.started.iter().copied().filter(|index| !values[*index].listed).collect();
     let programs = named.into_iter().map(|named| named.value).collect();
     Ok(Needs { limits: needs.into_iter().collect(), programs, started })
+}
+
+/// Returns the values in arguments of programs, with the program, in the order of the script.
+pub(super) fn given(facts: &Facts, values: &[ScriptValue]) -> Vec<(usize, String)> {
+    let origins = Graph::new(facts).origins(values, Taint::Part, None);
+    // Arguments of functions are followed.
+    let programs = facts.given.iter().filter(|(_, program)| !facts.functions.contains(program));
+    programs
+        .flat_map(|(source, program)| of(source, &origins).into_iter().map(|value| (value, program.clone())))
+        .collect()
 }
 
 /// Returns the values of a source.

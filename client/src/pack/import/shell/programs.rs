@@ -7,6 +7,54 @@ use super::limit::Limit;
 pub(in crate::pack::import) const PREFIXES: &[&str] =
     &["sudo", "nohup", "time", "command", "nice", "ionice", "env", "setsid", "builtin", "exec", "timeout"];
 
+/// Commands that a shell runs itself, without another process whose arguments could be read.
+const BUILTINS: &[&str] = &[
+    "echo",
+    "printf",
+    "[",
+    "[[",
+    "test",
+    "case",
+    "esac",
+    "for",
+    "select",
+    "in",
+    "export",
+    "local",
+    "declare",
+    "typeset",
+    "readonly",
+    "read",
+    "return",
+    "exit",
+    "unset",
+    "set",
+    "shift",
+    "let",
+    ":",
+    "cd",
+    "function",
+    "true",
+    "false",
+    "getopts",
+    "mapfile",
+    "readarray",
+    "time",
+    "command",
+    "builtin",
+    "exec",
+];
+
+/// True for a command that a shell runs itself.
+pub(super) fn is_builtin(program: &str) -> bool {
+    BUILTINS.contains(&program)
+}
+
+/// True for a program of [`PREFIXES`] that is no word of the shell.
+pub(super) fn starts_process(prefix: &str) -> bool {
+    !BUILTINS.contains(&prefix)
+}
+
 /// Words after which a command begins.
 pub(super) const KEYWORDS: &[&str] =
     &["if", "then", "else", "elif", "do", "while", "until", "!", "{", "}", "done", "fi", "coproc"];

@@ -291,6 +291,12 @@ impl Scanner<'_> {
     fn char(&mut self, c: char) -> Outcome<()> {
         self.done.out.push(c);
         match (self.mode(), c) {
+            (Mode::Single, '\'') => {
+                self.modes.pop();
+                let code = self.command().code_of_shell().map(str::to_owned);
+                self.done.facts.quoted.extend(code);
+                Ok(())
+            }
             (Mode::Comment, '\n') => {
                 self.modes.pop();
                 self.newline()
@@ -301,11 +307,7 @@ impl Scanner<'_> {
                 Ok(())
             }
             (Mode::Comment, _) => Ok(()),
-            (Mode::Single, '\'')
-            | (Mode::Ansi, '\'')
-            | (Mode::Double, '"')
-            | (Mode::Parameter(_), '}')
-            | (Mode::Key, ']') => {
+            (Mode::Ansi, '\'') | (Mode::Double, '"') | (Mode::Parameter(_), '}') | (Mode::Key, ']') => {
                 self.modes.pop();
                 Ok(())
             }

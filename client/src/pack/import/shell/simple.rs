@@ -65,6 +65,8 @@ pub(super) struct Simple {
     flags: String,
     /// The next word belongs to an option of a prefix.
     taken: bool,
+    /// Another program starts it: `sudo`, `env`.
+    is_started: bool,
 }
 
 /// How a word is read.
@@ -124,6 +126,19 @@ impl Simple {
         let program = self.program.as_deref().unwrap_or_default();
         let begins = self.word.chars().all(|c| c == EXPANDED);
         self.redirect.is_none() && begins && programs::starts_by_options(program)
+    }
+
+    /// Returns the program that gets the word at hand as an argument; none if the shell itself does what is named.
+    pub(super) fn given_to(&self) -> Option<&str> {
+        let program = self.program.as_deref().filter(|_| self.redirect.is_none())?;
+        (self.is_started || !programs::is_builtin(program)).then_some(program)
+    }
+
+    /// Returns the word at hand if it is code of another shell.
+    pub(super) fn code_of_shell(&self) -> Option<&str> {
+        let evaluates = matches!(self.program.as_deref(), Some("eval" | "trap"));
+        let is_shell = evaluates || self.arguments.as_ref().is_some_and(|arguments| arguments.grammar.shell);
+        (is_shell && matches!(self.reading(), Reading::Code(..))).then_some(self.word.as_str())
     }
 
     /// Notes what the code of a word does with the arguments after it.
@@ -285,6 +300,7 @@ impl Simple {
                 } else if first_of_timeout {
                     self.operands += 1;
                 } else {
+                    self.is_started |= programs::starts_process(prefix);
                     self.words.clear();
                     self.operands = 0;
                     self.start(&word);

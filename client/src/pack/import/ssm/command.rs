@@ -157,7 +157,7 @@ impl Reading<'_> {
             self.sink.add("template_rewritten", Effect::Safer, &["mainSteps"], message);
         }
         if scripts::is_shell(&done.script) {
-            for message in secrets::in_script(&done.script, &step.name, parameters) {
+            for message in secrets::in_script(&done.script, &step.name, &secrets::of(parameters)) {
                 self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
             }
         }

@@ -19,6 +19,7 @@ impl Scanner<'_> {
         let mut source = source.clone();
         let mut frame = self.frames.len();
         let (mut uses, mut options, mut found) = (Vec::new(), Vec::new(), Vec::new());
+        let mut given_to: Vec<(Source, String)> = Vec::new();
         let mut at = self.expansion_at;
         // The source only chooses the text that the outer contexts get.
         let mut fetched = false;
@@ -76,6 +77,8 @@ impl Scanner<'_> {
                             self.tests.push((command.number(), source.clone()));
                         }
                         for state in std::iter::once(command.clone()).chain(command.others()) {
+                            let given = state.given_to().map(|program| (source.clone(), program.to_owned()));
+                            given_to.extend(given.filter(|given| !given_to.contains(given)));
                             for place in self.uses_of(&state, &source, &place, &mut options) {
                                 if !uses.contains(&place) {
                                     uses.push(place);
@@ -109,6 +112,7 @@ impl Scanner<'_> {
             }
         }
         self.done.operands.extend(options);
+        self.done.facts.given.extend(given_to);
         found.extend(uses.into_iter().flat_map(|place| read_as(&source, place)));
         self.done.facts.uses.extend(found);
     }
