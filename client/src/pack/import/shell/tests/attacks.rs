@@ -40,8 +40,9 @@ done
 exec "$@"
 "#;
 
-/// Values that leave the file `hurt` where they are run, or taken for options, as they are or in parts.
-const HOSTILE: &[&str] = &[
+/// Values that leave the file `hurt` where they are run, or taken for options, as they are or in parts. `hurt.sh` is a
+/// program that does.
+pub(super) const HOSTILE: &[&str] = &[
     "z[$(touch hurt)]",
     "$(touch hurt)",
     "`touch hurt`",
@@ -51,28 +52,32 @@ const HOSTILE: &[&str] = &[
     "' ; touch hurt; '",
     "touch hurt",
     "hurt.sh",
+    "system(\"touch hurt\")",
+    "1e touch hurt",
+    "system 'touch hurt'",
+    "touch hurt|",
+    "5 hurt.sh",
+    "-v z[$(touch${IFS}hurt)]",
+    // Those from here on are for scripts that read options and parts of values in ways of their own.
     "./hurt.sh",
     "x hurt.sh",
-    "5 hurt.sh",
     "-n hurt.sh",
     "-i hurt.sh",
     "-x hurt.sh",
     "x ./hurt.sh",
-    "-v z[$(touch${IFS}hurt)]",
     "-v z[$(touch${IFS}hurt)] -o x",
     "x -o -v z[$(touch${IFS}hurt)]",
-    "system(\"touch hurt\")",
-    "1e touch hurt",
     "1ehurt.sh",
     "x;touch hurt;",
     "x|touch hurt",
-    "system 'touch hurt'",
-    "touch hurt|",
     ". -exec touch hurt ;",
     "-oProxyCommand=hurt.sh",
     "x);touch hurt;(",
     "x');touch hurt #",
 ];
+
+/// Number of the first values, which the matrix has every script read: it has thousands of them.
+pub(super) const MATRIX: usize = 15;
 
 /// Directory with the programs, in which scripts are run.
 pub(super) fn directory() -> (tempfile::TempDir, PathBuf) {
@@ -117,7 +122,7 @@ pub(super) fn hurt_by<'a>(scripts: impl Iterator<Item = &'a str>) -> (usize, Vec
 }
 
 /// True if a value with the limits of `done` is handed to the script, and is no name of a program that callers may choose.
-fn allowed(done: &Rewritten, value: &str) -> bool {
+pub(super) fn allowed(done: &Rewritten, value: &str) -> bool {
     let limit = done.needs.iter().find(|(index, _)| *index == 0).map_or(Limit::Free, |(_, need)| need.limit);
     let is_named = done.programs.contains(&0) && value.ends_with("hurt.sh");
     Limit::of(value) >= limit && !is_named && !(done.operands.contains(&0) && value.starts_with('-'))
