@@ -1,7 +1,8 @@
 //! Secrets in scripts that become arguments of a program, which every account of the instance can read.
 
 use super::scripted::Parameter;
-use super::shell::{ScriptValue, given_to_programs};
+use super::shell::{Limit, ScriptValue, given_to_programs};
+use super::steps::Piece;
 
 /// Code of the finding.
 pub(super) const CODE: &str = "secret_argument";
@@ -9,6 +10,19 @@ pub(super) const CODE: &str = "secret_argument";
 /// Returns the values of the parameters that are secrets.
 pub(super) fn of(parameters: &[Parameter]) -> Vec<ScriptValue> {
     parameters.iter().filter(|parameter| parameter.is_secret()).map(|secret| secret.value.clone()).collect()
+}
+
+/// Returns a secret of this name that a variable holds, for scripts that are not rewritten.
+pub(super) fn in_variable(name: &str, variable: String) -> ScriptValue {
+    ScriptValue {
+        name: name.to_owned(),
+        variable,
+        limit: Limit::Free,
+        listed: false,
+        plain: false,
+        words: false,
+        omitted: false,
+    }
 }
 
 /// Returns a message for each secret that a program of the shell script `script` of `step` gets as an argument.
@@ -23,14 +37,13 @@ pub(super) fn in_script(script: &str, step: &str, secrets: &[ScriptValue]) -> Ve
     secrets.iter().enumerate().filter_map(of).collect()
 }
 
-/// Returns a message for each secret of `variables`, which are in the arguments of the script itself.
-pub(super) fn in_arguments<'a>(
-    variables: impl Iterator<Item = &'a str>,
-    step: &str,
-    secrets: &[ScriptValue],
-) -> Vec<String> {
-    let secret = |variable: &str| secrets.iter().find(|secret| secret.variable == variable);
-    variables.filter_map(secret).map(|secret| message(&secret.name, step, "its script")).collect()
+/// Returns a message for each secret in the arguments of the script itself.
+pub(super) fn in_arguments(arguments: &[Vec<Piece>], step: &str, secrets: &[ScriptValue]) -> Vec<String> {
+    let is_given = |secret: &&ScriptValue| {
+        let holds = |piece: &Piece| matches!(piece, Piece::Variable(name) if *name == secret.variable);
+        arguments.iter().flatten().any(holds)
+    };
+    secrets.iter().filter(is_given).map(|secret| message(&secret.name, step, "its script")).collect()
 }
 
 fn message(secret: &str, step: &str, taker: &str) -> String {
@@ -45,20 +58,11 @@ fn message(secret: &str, step: &str, taker: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::shell::Limit;
     use super::*;
 
     #[test]
     fn arguments_of_programs_are_told_from_other_uses() {
-        let secret = ScriptValue {
-            name: "secret".to_owned(),
-            variable: "S".to_owned(),
-            limit: Limit::Free,
-            listed: false,
-            plain: false,
-            words: false,
-            omitted: false,
-        };
+        let secret = in_variable("secret", "S".to_owned());
         let takers = |script: &str| {
             let given = given_to_programs(script, std::slice::from_ref(&secret));
             given.into_iter().map(|(_, program)| program).collect::<Vec<_>>().join(",")

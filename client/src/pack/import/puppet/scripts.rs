@@ -4,6 +4,8 @@
 use super::parameters::Parameters;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::Sink;
+use crate::pack::import::scripted::{ReadBy, is_shell_script};
+use crate::pack::import::secrets;
 
 /// Maximum number of lines that are named.
 const MAX_LINES: usize = 3;
@@ -41,6 +43,18 @@ pub(super) fn leaves_process(text: &str) -> Option<usize> {
             || line.contains("Process.detach")
     };
     code(text).find(|(_, line)| stays(line)).map(|(number, _)| number)
+}
+
+/// Notes where the shell script at `path` gives a secret of its environment to a program as an argument.
+pub(super) fn note_secret_arguments(path: &str, text: &str, parameters: &Parameters, sink: &mut Sink<'_>) {
+    if !is_shell_script(text, ReadBy::FirstLine("/bin/sh")) {
+        return;
+    }
+    let secrets: Vec<_> =
+        parameters.secrets.iter().map(|name| secrets::in_variable(name, format!("PT_{name}"))).collect();
+    for message in secrets::in_script(text, path, &secrets) {
+        sink.add(secrets::CODE, Effect::Note, &[], message);
+    }
 }
 
 /// Notes that secrets are visible to some.

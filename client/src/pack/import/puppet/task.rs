@@ -270,6 +270,9 @@ impl Task<'_> {
                 scripts::note_puppet(&one.source, &one.text, sink);
             }
             scripts::note_code(&one.source, &one.text, sink);
+            if matches!(one.method, InputMethod::Environment | InputMethod::Both) {
+                scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
+            }
             if let Some(line) = scripts::leaves_process(&one.text).filter(|_| !leftovers) {
                 leftovers = true;
                 let message = format!(

@@ -124,11 +124,7 @@ impl Steps<'_> {
         if scripted::is_shell_script(&done.script, reader) {
             self.secret_arguments.extend(secrets::in_script(&done.script, &name, &secrets::of(self.parameters)));
         }
-        let variables = arguments.iter().flatten().filter_map(|piece| match piece {
-            Piece::Variable(name) => Some(name.as_str()),
-            Piece::Text(_) => None,
-        });
-        self.secret_arguments.extend(secrets::in_arguments(variables, &name, &secrets::of(self.parameters)));
+        self.note_secrets(&arguments, &name);
         let mut step = Step::new(&name, std::mem::take(&mut done.script));
         step.one_word = interpreter.reader == Reader::Command(true);
         step.interpreter = interpreter.words;
@@ -158,8 +154,15 @@ impl Steps<'_> {
         }
         let mut step = Step::of_caller(name, Variable::Parameter(option.bolt.clone(), None), SHELL);
         step.arguments = self.arguments(arguments)?;
+        self.note_secrets(&step.arguments, name);
         self.accounts.push((name.to_owned(), None));
         Ok(step)
+    }
+
+    /// Notes secrets in the arguments of a script.
+    fn note_secrets(&mut self, arguments: &[Vec<Piece>], name: &str) {
+        let found = secrets::in_arguments(arguments, name, &secrets::of(self.parameters));
+        self.secret_arguments.extend(found);
     }
 
     /// Returns the indices of the values in arguments.

@@ -194,6 +194,14 @@ impl Reading<'_> {
         planned.when = when;
         self.time(step, parameters, &mut planned);
         planned.directory = self.directory(step, parameters);
+        self.push(planned, parameters);
+    }
+
+    /// Adds a step, and notes secrets in the arguments of its script.
+    fn push(&mut self, planned: Step, parameters: &[Parameter]) {
+        for message in secrets::in_arguments(&planned.arguments, &planned.name, &secrets::of(parameters)) {
+            self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
+        }
         self.steps.push(planned);
     }
 
@@ -220,7 +228,7 @@ impl Reading<'_> {
         planned.when = when;
         self.options(step, last, &mut planned);
         self.time(step, parameters, &mut planned);
-        self.steps.push(planned);
+        self.push(planned, parameters);
     }
 
     /// Reads what follows a step.

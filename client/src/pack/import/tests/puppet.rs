@@ -81,6 +81,7 @@ fn findings_name_file_line_and_remedy() {
         ("command", "may become code of a shell at tasks/command.sh:2"),
         ("background", "background.sh:2: starts a process that stays"),
         ("secret_env", "token is in the environment"),
+        ("secret_argument", "token is secret, and \"tasks/secret_argument.sh\" gives it to expr as an argument"),
         ("two_programs", "two_programs.ps1 is PowerShell"),
         ("bare", "it declares no parameters; those that it reads are texts now (first, second)"),
         ("bare_python", "it declares no parameters, so callers give none"),
@@ -93,6 +94,7 @@ fn findings_name_file_line_and_remedy() {
         assert!(findings(&report, name).contains(words), "{name}: {words:?} is not in {}", findings(&report, name));
     }
     assert!(!findings(&report, "secrets").contains("secret_in_environment"));
+    assert!(!findings(&report, "secret_env").contains("secret_argument"));
 }
 
 #[test]

@@ -322,16 +322,24 @@ fn damaged_documents_are_refused_or_give_packs_that_build() {
 
 #[test]
 fn a_secret_that_becomes_an_argument_is_named_with_its_step() {
-    for (line, named) in [("mysql -p{{Password}} x", true), ("echo {{Password}} | sha1sum", false)] {
+    for (step, taker) in [
+        ("runShellScript', inputs: {runCommand: ['mysql -p{{Password}} x']}", Some("mysql")),
+        ("runShellScript', inputs: {runCommand: ['mysql -p$SSM_Password x']}", Some("mysql")),
+        ("runShellScript', inputs: {runCommand: ['echo {{Password}} | sha1sum']}", None),
+        ("runShellScript', inputs: {runCommand: '{{Password}}'}", None),
+        ("configureDocker', inputs: {action: '{{Password}}'}", Some("its script")),
+    ] {
         let temp = tempfile::tempdir().unwrap();
         let text = format!(
-            "schemaVersion: '2.2'\nparameters: {{Password: {{type: String}}}}\nmainSteps:\n\
-             - {{action: 'aws:runShellScript', name: dump, inputs: {{runCommand: ['{line}']}}}}\n"
+            "schemaVersion: '2.2'\nparameters: {{Password: {{type: String}}}}\nmainSteps:\n- {{name: dump, action: 'aws:{step}}}\n"
         );
         fs::write(temp.path().join("a.yaml"), text).unwrap();
         let report = import(&temp.path().join("a.yaml"), &temp.path().join("pack")).unwrap();
         let found = report.actions[0].findings.iter().map(ToString::to_string).collect::<String>();
-        let words = "Password is secret, and \"dump\" gives it to mysql as an argument";
-        assert_eq!(found.contains(words), named, "{line}: {found}");
+        assert_eq!(found.contains("[secret_argument]"), taker.is_some(), "{step}: {found}");
+        let words = taker.map_or(String::new(), |taker| {
+            format!("Password is secret, and \"dump\" gives it to {taker} as an argument")
+        });
+        assert!(found.contains(&words), "{step}: {found}");
     }
 }

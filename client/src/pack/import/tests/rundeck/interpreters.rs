@@ -11,6 +11,7 @@ pub(super) fn imported(text: &str) -> (tempfile::TempDir, Report) {
     let temp = tempfile::tempdir().unwrap();
     fs::create_dir(temp.path().join("from")).unwrap();
     fs::write(temp.path().join("from/jobs.yaml"), text).unwrap();
+    fs::write(temp.path().join("from/tool.sh"), "curl -u x:$RD_OPTION_PASS y\n").unwrap();
     let report = match import(&temp.path().join("from"), &temp.path().join("pack")) {
         Ok(report) => report,
         Err(ImportError::NothingRuns { report, .. }) => *report,
