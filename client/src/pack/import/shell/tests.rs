@@ -9,6 +9,7 @@ mod attacks;
 mod code;
 mod matrix;
 mod programs;
+mod rows;
 mod words;
 
 /// Splits a script at `{{name}}`; the values are those of `names`.

@@ -142,6 +142,7 @@ mod tests {
             ("six[a", None),
             ("six; x # y", None),
             ("six; x --hash=sha256:00", None),
+            ("six; x --pre", None),
             ("six; x\ny", None),
             ("six>=1'$(id)", None),
             ("_six", None),
@@ -163,6 +164,7 @@ mod tests {
         assert_eq!(needed("six; extra == 'Socks'", &[]), Needed::Never);
         assert_eq!(needed("six; (extra == \"Socks\")", &["socks"]), Needed::Always);
         assert_eq!(needed("six; os_name == 'nt' and extra == 'socks'", &["socks"]), Needed::Perhaps);
+        assert_eq!(needed("six; extra == 'socks' and os_name == 'nt'", &["socks"]), Needed::Perhaps);
         assert_eq!(needed("six; os_name == 'nt' and extra == 'socks'", &[]), Needed::Never);
     }
 }

@@ -149,12 +149,15 @@ fn a_wheel_that_contradicts_its_name_is_refused() {
     refused(FILE, &info("Name: greet\n\nVersion: 1.0\n"), "no Version");
     refused(FILE, &info("Name: greet\rName: evil\nVersion: 1.0\n"), "a control character");
     refused(FILE, &info("Name: greet\nVersion: 1.0\nRequires-Dist: x ; y # z\n"), "is no requirement");
+    refused(FILE, &info("Name: greet\nVersion: 1.0\nSummary: a\u{2028}b\n"), "a control character");
     refused(FILE, &info("Name: greet\nVersion: 1.0\nnothing\n"), "line 3 is no header");
     refused(FILE, &info("Name: greet\nVersion: 1.0\nRequires-Python: >=2.6, <3\n"), "for Python 2 (>=2.6, <3)");
     refused(FILE, &Made::default().file("greet-1.0.dist-info/METADATA", b"Name: \xff\n"), "not UTF-8");
     refused(FILE, &whole.clone().file("evil-9.dist-info/METADATA", ""), "no other .dist-info");
+    refused(FILE, &whole.clone().file("later-9.dist-info/METADATA", ""), "no other .dist-info");
     refused(FILE, &Made::default().file("greet.py", ""), "one directory");
     refused("greet-1.0-py2-none-any.whl", &whole, "for Python 2 (py2-none-any); build it with Python 3");
+    assert!(read(FILE, &info("Name: greet\nVersion: 1.0\nRequires-Python: >=3.40\n")).is_ok(), "a later Python 3");
 }
 
 #[test]
@@ -172,6 +175,21 @@ fn a_hostile_archive_is_refused_within_limits() {
     let end = bytes.len() - 22;
     let located = [&bytes[..end], b"PK\x06\x07", &[0; 16], &bytes[end..]].concat();
     assert_eq!(refused(&located), WheelError::Zip(ZipError::Zip64));
+    let place = |part: &[u8]| bytes.windows(part.len()).position(|found| found == part).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut changed = bytes.clone();
+        changed[at] = byte;
+        refused(&changed)
+    };
+    assert_eq!(with(end + 20, 1), not_zip, "a comment");
+    assert_eq!(with(end + 12, bytes[end + 12] - 1), not_zip, "a directory that ends elsewhere");
+    for (at, what) in
+        [(end + 4, "disk"), (end + 6, "first disk"), (end + 8, "entries"), (place(b"PK\x01\x02") + 34, "disk")]
+    {
+        assert_eq!(with(at, bytes[at] + 1), WheelError::Zip(ZipError::Zip64), "{what}");
+    }
+    let local = place(b"greet-1.0.dist-info/METADATA") - 30;
+    assert!(with(local + 8, 8).to_string().contains("is damaged"), "another method in its header");
     let named = |name: &str| refused(&wheel("greet", "1.0", "").file(name, "").bytes()).to_string();
     for name in ["/etc/x", "../x", "a/../x", "a//x", "a\\x", "c:x", "a\nb", "./x", "", "a/."] {
         assert!(named(name).contains("a name that no wheel may have"), "{name:?}: {}", named(name));
@@ -265,12 +283,33 @@ fn everything_that_is_needed_is_chosen_or_named() {
     assert_eq!(pins(chosen(&[marked, backport], &["client"], false)), "client==1 enum34==1.1;python_version < '3.4'");
     assert_eq!(pins(chosen(&[marked], &["client"], false)), "client==1");
     assert_eq!(pins(chosen(&[marked, backport], &["client", "enum34"], false)), "client==1 enum34==1.1");
+    let extra = ("client", "1", "Requires-Dist: enum34; os_name == 'nt' and extra == 'x'\n");
+    assert_eq!(
+        pins(chosen(&[extra, backport], &["client[x]"], false)),
+        "client==1 enum34==1.1",
+        "no marker of an extra"
+    );
     // Wheels that need one another, and one that needs what no hash can pin.
     let (a, b) =
         (("a", "1", "Requires-Dist: b\n"), ("b", "1", "Requires-Dist: a[x]\nRequires-Dist: c; extra == 'x'\n"));
     assert_eq!(pins(chosen(&[a, b], &["a"], false)), "a==1 b==1");
     let address = ("a", "1", "Requires-Dist: b @ git+https://h/b\n");
     assert_eq!(pins(chosen(&[address, b], &["a"], false)), "missing: b of a 1, which takes it from an address");
+}
+
+#[test]
+fn what_the_pack_has_is_not_chosen_and_files_without_a_name_are_told() {
+    let temp = tempfile::tempdir().unwrap();
+    put(temp.path(), "requests", "2.5.3", "Requires-Dist: Idna\n");
+    fs::write(temp.path().join("built.whl"), "").unwrap();
+    let dependency = Dependency::parse("requests").unwrap();
+    let needs = [Need { dependency, named_by: "requirements.txt:1".to_owned(), exactly_one: false }];
+    let chosen = |given: &[&str]| {
+        let given = given.iter().map(|name| (*name).to_owned()).collect();
+        pins(choose(&Wheels::open(temp.path()).unwrap(), &needs, &given))
+    };
+    assert_eq!(chosen(&["idna"]), "requests==2.5.3");
+    assert_eq!(chosen(&[]), "missing: Idna (requests 2.5.3; built.whl has no name of a wheel)");
 }
 
 #[test]

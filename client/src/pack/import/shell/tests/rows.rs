@@ -1,0 +1,66 @@
+//! Rows of the tables of programs, each with a script that is read otherwise without it.
+
+use super::*;
+
+/// Scripts in which a value is a part of code.
+const CODE: &[&str] = &[
+    "ash -c 'ls {{a}}'",
+    "php -B 'print({{a}});' f",
+    "lua -e 'print({{a}})'",
+    "sed f -e 's/{{a}}/b/'",
+    "cqlsh -e 'select {{a}}'",
+    "ruby -r {{a}} x.rb",
+    "lftp -c 'get {{a}}'",
+    "strace --trace {{a}} ls",
+    "unshare -G {{a}} ls",
+    "script -c 'ls {{a}}' log",
+    "capsh -- -c 'ls {{a}}'",
+    "$SH -lc 'ls {{a}}'",
+    "read -r \"$v\" <<< {{a}}",
+    "printf -v \"$v\" {{a}}",
+    "echo 'ls {{a}}' > ./f1; ./f1",
+    "echo 'ls {{a}}' > f1; chmod +x f1; exec \"$PWD/f1\"",
+];
+
+/// Scripts in which a value names what is run.
+const NAMES: &[&str] = &[
+    "gawk -E {{a}} x",
+    "gawk -i {{a}} '{ print }' f",
+    "jq -f {{a}} x",
+    "su -s {{a}} app",
+    "at -f {{a}} now",
+    "lxc exec web -- {{a}}",
+    "gosu app {{a}}",
+    "find . -execdir {{a}} \\;",
+];
+
+/// Scripts in which a value stays data.
+const DATA: &[&str] = &["mysql -e 'select 1' {{a}}", "H={{a}}; tar cf x.tar y 2> \"$H\""];
+
+#[test]
+fn each_row_counts() {
+    let mut wrong = Vec::new();
+    for script in CODE {
+        let done = rewritten(script);
+        if !done.as_ref().is_ok_and(|done| done.needs.iter().any(|(_, need)| need.limit >= Limit::Path)) {
+            wrong.push(format!("no code: {script:?}: {done:?}"));
+        }
+    }
+    for script in NAMES {
+        let done = rewritten(script);
+        if !done.as_ref().is_err_and(|refused| refused.to_string().contains("a names ")) {
+            wrong.push(format!("names nothing: {script:?}: {done:?}"));
+        }
+    }
+    for script in DATA {
+        let done = rewritten(script);
+        if !done.as_ref().is_ok_and(|done| done.needs.is_empty()) {
+            wrong.push(format!("no data: {script:?}: {done:?}"));
+        }
+    }
+    let starts = rewritten("setpriv --reuid=x {{a}}");
+    if starts.as_ref().is_ok_and(|done| done.needs.is_empty() && done.programs.is_empty()) {
+        wrong.push(format!("{starts:?}"));
+    }
+    assert_eq!(wrong, [] as [String; 0]);
+}
