@@ -58,7 +58,7 @@ pub(super) const HOSTILE: &[&str] = &[
     "touch hurt|",
     "5 hurt.sh",
     "-v z[$(touch${IFS}hurt)]",
-    // Those from here on are for scripts that read options and parts of values in ways of their own.
+    // For scripts that read options and parts of values in ways of their own, and not for the matrix.
     "./hurt.sh",
     "x hurt.sh",
     "-n hurt.sh",
