@@ -73,9 +73,12 @@ pub enum ImportError {
     NothingFound {
         /// The directory.
         root: PathBuf,
-        /// Files that are too large to be documents.
+        /// Files that are too large to be documents, or not UTF-8.
         skipped: Vec<LeftOut>,
     },
+    /// The collection is a document.
+    #[error("{} is no directory; leave --all out to import one document", crate::show::path(.0))]
+    NotACollection(PathBuf),
     /// The directory in which the pack is to be made does not exist.
     #[error(
         "cannot make {}: there is no directory {}; make it first, or choose another place for the pack",
@@ -100,7 +103,7 @@ pub enum ImportError {
     #[error("{} is no pack of StackStorm, and only those have requirements to be met by wheels; leave --wheels out", crate::show::path(.0))]
     NoRequirements(PathBuf),
     /// The source exceeds a limit.
-    #[error("{file} of the source is refused: {problem}")]
+    #[error("{} of the source is refused: {}", crate::show::visible(file), crate::show::visible(problem))]
     Refused {
         /// The file, relative to the source.
         file: String,
@@ -108,7 +111,7 @@ pub enum ImportError {
         problem: String,
     },
     /// A name of the source cannot be a name of Bolt.
-    #[error("{file} of the source has a name that cannot be used")]
+    #[error("{} of the source has a name that cannot be used", crate::show::visible(file))]
     Name {
         /// The file, relative to the source.
         file: String,
@@ -130,8 +133,7 @@ fn too_large(skipped: &[LeftOut]) -> String {
     match skipped {
         [] => String::new(),
         [first, rest @ ..] => {
-            let others =
-                if rest.is_empty() { String::new() } else { format!(", and {} other large files", rest.len()) };
+            let others = if rest.is_empty() { String::new() } else { format!(", and {} other files", rest.len()) };
             crate::show::visible(&format!("; not looked at: {} ({}){others}", first.file, first.why))
         }
     }
@@ -164,7 +166,8 @@ pub fn import_with(source: &Path, to: &Path, wheels: Option<&Wheels>) -> Result<
     if wheels.is_some() && format != Format::StackStorm {
         return Err(ImportError::NoRequirements(source));
     }
-    let plan = plan(&source, root, format, wheels)?;
+    let mut plan = plan(&source, root, format, wheels)?;
+    plan.report.left_out.extend(format.documents_of_others(&source));
     write::write(&plan, to)?;
     Ok(plan.report)
 }
@@ -183,26 +186,34 @@ pub struct ImportedSource {
 pub struct ImportedAll {
     /// The sources, sorted.
     pub sources: Vec<ImportedSource>,
-    /// Files that may be documents by their names, and are too large to be read as such.
+    /// Files that may be documents by their names, and are too large for one or not UTF-8.
     pub skipped: Vec<LeftOut>,
 }
 
 /// Imports every source below `root`, each into a directory of `to` that is called like the pack; wheels as with
 /// [`import_with`].
 pub fn import_all(root: &Path, to: &Path, wheels: Option<&Wheels>) -> Result<ImportedAll, ImportError> {
+    if root.is_file() {
+        return Err(ImportError::NotACollection(root.to_owned()));
+    }
     let subtree::Found { sources: found, skipped } = subtree::find(root)?;
     if found.is_empty() {
         return Err(ImportError::NothingFound { root: root.to_owned(), skipped });
     }
-    std::fs::create_dir_all(to).map_err(PackError::file("create", to))?;
+    let made = write::make_directory(to)?;
     let mut written: BTreeMap<PackName, PathBuf> = BTreeMap::new();
     let import = |(directory, format): (PathBuf, Format)| {
         let outcome = plan(&root.join(&directory), root, format, wheels).and_then(|plan| {
             let target = to.join(plan.pack.as_str());
             if let Some(first) = written.get(&plan.pack) {
-                let (first, pack) = (first.display(), plan.pack);
-                let problem = format!("it and {first} would both be the pack {pack}; rename one of them");
-                return Err(ImportError::refused(directory.display().to_string(), problem));
+                let (pack, shown) = (plan.pack, name_of(&directory).display().to_string());
+                let problem = match *first == directory {
+                    true => {
+                        format!("it has documents of two systems, which would both be the pack {pack}; move one kind to another directory")
+                    }
+                    false => format!("it and {} would both be the pack {pack}; rename one of them", name_of(first).display()),
+                };
+                return Err(ImportError::refused(shown, problem));
             }
             if target.symlink_metadata().is_ok() {
                 return Err(PackError::Exists(target).into());
@@ -211,9 +222,18 @@ pub fn import_all(root: &Path, to: &Path, wheels: Option<&Wheels>) -> Result<Imp
             written.insert(plan.pack, directory.clone());
             Ok(plan.report)
         });
-        ImportedSource { directory, outcome }
+        ImportedSource { directory: name_of(&directory).to_owned(), outcome }
     };
-    Ok(ImportedAll { sources: found.into_iter().map(import).collect(), skipped })
+    let sources: Vec<ImportedSource> = found.into_iter().map(import).collect();
+    if written.is_empty() {
+        write::remove_empty(&made);
+    }
+    Ok(ImportedAll { sources, skipped })
+}
+
+/// Returns the name of a source that is told: the directory that was searched may be one itself.
+fn name_of(directory: &Path) -> &Path {
+    if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
 }
 
 /// Reads and converts one source; a licence may lie above it, up to `root`.

@@ -183,7 +183,7 @@ fn failures(all: &ImportedAll) -> Vec<String> {
     for (heading, of_kind) in [
         ("not imported, because of an error:", failed),
         ("not written, since no action can run:", empty),
-        ("not looked at, since they are larger than a document may be:", skipped),
+        ("not looked at:", skipped),
     ] {
         if !of_kind.is_empty() {
             lines.push(heading.to_owned());
@@ -198,6 +198,7 @@ fn import_failure(error: &ImportError) -> Failure {
         ImportError::Pack(pack) => failure(pack),
         ImportError::UnknownFormat(_)
         | ImportError::NothingFound { .. }
+        | ImportError::NotACollection(_)
         | ImportError::NoParent { .. }
         | ImportError::NoRequirements(_) => Failure::from_error(Exit::Usage, error),
         ImportError::Refused { .. }
@@ -240,7 +241,7 @@ not imported, because of an error:
             .replace("\n                      ", "");
         assert!(told.starts_with(&wanted), "{told}");
         assert!(told.contains("\nnot written, since no action can run:\n  empty: 1 action\n"), "{told}");
-        let skipped = "\nnot looked at, since they are larger than a document may be:\n  good/large.xml: it has 300000 bytes, more";
+        let skipped = "\nnot looked at:\n  good/large.xml: it has 300000 bytes, more";
         assert!(told.contains(skipped), "{told}");
         assert!(to.join("good").exists() && !to.join("bad").exists() && !to.join("empty").exists());
     }

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::fmt;
 
 use packs_schema::base::document::{DocumentError, yaml};
+use packs_schema::base::strict::shorten;
 use packs_schema::pack::contents::MAX_YAML;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::ImportError;
-use super::source::SourceTree;
+use super::report::{Effect, ImportFinding};
+use super::source::{NOT_UTF8, SourceTree};
 
 /// Reads a YAML file. What exceeds the limits of the reader refuses the whole source.
 pub(super) fn read_yaml(tree: &SourceTree, path: &str) -> Result<Result<Value, DocumentError>, ImportError> {
@@ -27,7 +29,7 @@ fn text<'a>(tree: &'a SourceTree, path: &str) -> Result<Option<&'a str>, ImportE
         let problem = format!("it has {} bytes, more than the maximum of {MAX_YAML} of a YAML file", file.bytes.len());
         return Err(ImportError::refused(path, problem));
     }
-    file.text().map(Some).ok_or_else(|| ImportError::refused(path, "it is not UTF-8"))
+    file.text().map(Some).ok_or_else(|| ImportError::refused(path, NOT_UTF8))
 }
 
 /// JSON of a source.
@@ -80,6 +82,17 @@ pub(super) fn read(tree: &SourceTree, path: &str) -> Result<Result<Value, Unread
     }
     let read = read_yaml(tree, path)?;
     Ok(read.map_err(|error| Unreadable { line: error.line(), message: error.to_string() }))
+}
+
+/// Returns findings about keys that are in a JSON document twice.
+pub(super) fn duplicate_keys(tree: &SourceTree, path: &str) -> Vec<ImportFinding> {
+    let read = if path.ends_with(".json") { read_json(tree, path) } else { return Vec::new() };
+    let Ok(Ok(Json { duplicates, .. })) = read else { return Vec::new() };
+    let of = |key: &Vec<String>| {
+        let message = format!("{} is there twice; the last one counts", shorten(&key.join("."), 120));
+        ImportFinding::new("duplicate_key", Effect::Note, path, message)
+    };
+    duplicates.iter().map(of).collect()
 }
 
 /// Reads a value of JSON, and notes keys that are there twice.

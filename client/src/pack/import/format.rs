@@ -1,10 +1,12 @@
 //! Formats that can be imported, and how a directory is recognised. A new importer is a line here and a module.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
 use super::plan::Plan;
+use super::report::LeftOut;
 use super::source::{self, SourceFile, SourceTree};
 use super::wheels::Wheels;
 use super::{ImportError, puppet, python_facts, rundeck, ssm, stackstorm};
@@ -31,18 +33,43 @@ impl Format {
     pub(super) fn detect(path: &Path) -> Result<Option<Format>, ImportError> {
         if !path.is_dir() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            return Ok(Format::of_document(&name, &SourceFile { bytes: source::read_small(path)?, executable: false }));
+            let file = SourceFile { bytes: source::read_small(path)?, executable: false };
+            return match Format::of_document(&name, &file) {
+                None => refuse_encoding(&name, &file).map(|()| None),
+                found => Ok(found),
+            };
         }
         if let Some(format) = Format::of_directory(path)? {
             return Ok(Some(format));
         }
+        let mut refused = Ok(());
         for format in OF_DOCUMENTS {
             let tree = source::read(path, format)?;
             if tree.files.iter().any(|(name, file)| Format::of_document(name, file) == Some(format)) {
                 return Ok(Some(format));
             }
+            refused = refused.and_then(|()| tree.files.iter().try_for_each(|(name, file)| refuse_encoding(name, file)));
         }
-        Ok(None)
+        refused.map(|()| None)
+    }
+
+    /// Lists documents of other formats in a directory that is imported as one of this format.
+    pub(super) fn documents_of_others(self, directory: &Path) -> Vec<LeftOut> {
+        let others = OF_DOCUMENTS.into_iter().filter(|other| OF_DOCUMENTS.contains(&self) && *other != self);
+        let of = |other: Format| {
+            let files = if directory.is_dir() {
+                source::read(directory, other).map(|tree| tree.files)
+            } else {
+                Ok(BTreeMap::new())
+            };
+            let documents = files
+                .unwrap_or_default()
+                .into_iter()
+                .filter(move |(path, file)| Format::of_document(path, file) == Some(other));
+            let why = "it is of another system than the documents that are imported; import its directory with only that system's files";
+            documents.map(|(file, _)| LeftOut { file, why: why.to_owned() })
+        };
+        others.flat_map(of).collect()
     }
 
     /// Recognises a document.
@@ -116,6 +143,14 @@ impl Format {
             Format::Ssm => ssm::convert(tree),
             Format::Rundeck => rundeck::convert(tree),
         }
+    }
+}
+
+/// Refuses a file whose name is that of a document, and whose encoding keeps it from being read as one.
+fn refuse_encoding(name: &str, file: &SourceFile) -> Result<(), ImportError> {
+    match Format::may_be_document(name) && file.text().is_none() {
+        true => Err(ImportError::refused(name, source::NOT_UTF8)),
+        false => Ok(()),
     }
 }
 

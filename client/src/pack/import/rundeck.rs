@@ -67,6 +67,7 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
     let (mut registry, mut names) = (Map::new(), ActionNames::default());
     let candidates = tree.files.iter().filter(|(path, file)| may_be_document(path) && looks_like_document(file));
     for (path, _) in candidates {
+        plan.report.findings.extend(documents::duplicate_keys(tree, path));
         match read(tree, path)? {
             Ok(jobs) => {
                 let (jobs, others): (Vec<&Value>, Vec<&Value>) =

@@ -24,6 +24,9 @@ const MAX_TOTAL: u64 = 128 << 20;
 /// Maximum depth of directories.
 const MAX_DEPTH: usize = 16;
 
+/// Problem of a file that is not read.
+pub(super) const NOT_UTF8: &str = "it is not UTF-8; save it as UTF-8";
+
 /// File of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceFile {
@@ -252,7 +255,7 @@ impl Reading<'_> {
     /// A link inside the source is left out; one that leads out of it refuses the source.
     fn special(&mut self, path: String, meta: &Metadata) -> Result<(), ImportError> {
         if !meta.is_symlink() {
-            return Err(ImportError::refused(path, "it is a device, socket or pipe"));
+            return Err(ImportError::refused(path, "it is a device, socket or pipe; remove it"));
         }
         let full = self.root.join(&path);
         let target = self.directory.read_link(Path::new(&path)).map_err(PackError::file("read", full))?;

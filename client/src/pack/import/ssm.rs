@@ -65,6 +65,7 @@ pub(super) fn convert(tree: &SourceTree) -> Result<Plan, ImportError> {
         let why = match documents::read(tree, path)? {
             Ok(value) => match kind(&value) {
                 Kind::Command => {
+                    plan.report.findings.extend(documents::duplicate_keys(tree, path));
                     commands.push((path, Ok(value)));
                     continue;
                 }

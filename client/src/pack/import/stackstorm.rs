@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 
 use packs_schema::base::document::DocumentError;
 use packs_schema::pack::contents::check_path;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::draft::Surroundings;
 use self::requirements::Requirements;
@@ -117,13 +117,17 @@ fn attempt(
         if let Err(error) = check_path(path) {
             return Err(ImportError::refused(path, error.to_string()));
         }
+        let mut why = "workflows run in an orchestrator, which calls actions one by one";
         let converted = match read_yaml(tree, path)? {
+            Ok(Value::Null) => {
+                why = "it is empty";
+                None
+            }
             Ok(value) => action::convert(&around, path, &value, &mut requirements)?,
             Err(error) => Some(unreadable(path, &error)),
         };
         let Some(converted) = converted else {
-            let why = "workflows run in an orchestrator, which calls actions one by one".to_owned();
-            plan.report.left_out.push(LeftOut { file: path.clone(), why });
+            plan.report.left_out.push(LeftOut { file: path.clone(), why: why.to_owned() });
             continue;
         };
         converted.add_to(&mut plan, &mut registry);

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 12;
 pub(super) struct Found {
     /// Sorted, relative to the directory that was searched.
     pub(super) sources: Vec<(PathBuf, Format)>,
-    /// Files that may be documents by their names, and are too large.
+    /// Files that may be documents by their names, and are too large or not UTF-8.
     pub(super) skipped: Vec<LeftOut>,
 }
 
@@ -54,7 +54,12 @@ pub(super) fn find(root: &Path) -> Result<Found, ImportError> {
                     continue;
                 }
                 let top = directory.components().next().map(|top| PathBuf::from(top.as_os_str())).unwrap_or_default();
-                found.extend(document(&full.join(&name), &name)?.map(|format| (top, format)));
+                let file = SourceFile { bytes: source::read_small(&full.join(&name))?, executable: false };
+                if file.text().is_none() {
+                    let why = source::NOT_UTF8.to_owned();
+                    skipped.push(LeftOut { file: directory.join(&name).display().to_string(), why });
+                }
+                found.extend(Format::of_document(&name, &file).map(|format| (top, format)));
             }
         }
     }
@@ -64,10 +69,4 @@ pub(super) fn find(root: &Path) -> Result<Found, ImportError> {
     let apart = |(at, format): &(PathBuf, Format)| at.as_os_str().is_empty() || !whole.contains(format);
     skipped.sort_by(|a, b| a.file.cmp(&b.file));
     Ok(Found { sources: found.into_iter().filter(apart).collect(), skipped })
-}
-
-/// Returns the format of a small file that is a document.
-fn document(path: &Path, name: &str) -> Result<Option<Format>, ImportError> {
-    let file = SourceFile { bytes: source::read_small(path)?, executable: false };
-    Ok(Format::of_document(name, &file))
 }

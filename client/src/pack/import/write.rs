@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::plan::Plan;
 use crate::pack::PackError;
@@ -14,6 +14,19 @@ pub(super) fn parent(to: &Path) -> &Path {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     }
+}
+
+/// Makes a directory and those above it, and returns the ones that did not exist, the innermost first.
+pub(super) fn make_directory(to: &Path) -> Result<Vec<PathBuf>, PackError> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && path.symlink_metadata().is_err();
+    let missing = to.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+    fs::create_dir_all(to).map_err(PackError::file("create", to))?;
+    Ok(missing)
+}
+
+/// Removes directories that [`make_directory`] made, if nothing is in them.
+pub(super) fn remove_empty(made: &[PathBuf]) {
+    let _ = made.iter().try_for_each(fs::remove_dir);
 }
 
 /// Writes the files of `plan` as the directory `to`.

@@ -36,6 +36,10 @@ pub(super) fn convert(
     if text("name").is_some_and(|given| given != name) {
         sink.add("renamed", Effect::Note, &["name"], format!("the action is called {name} in Bolt"));
     }
+    if value.get("bolt").is_some_and(|section| !section.is_null()) {
+        let message = "it is an action of Bolt already, whose section bolt an import would drop; use the pack as it is";
+        sink.add("bolt_action", Effect::Blocks, &["bolt"], message);
+    }
     if let Kind::Other(why) = kind {
         sink.add(
             "runner",
