@@ -13,6 +13,7 @@
 
 mod any_command;
 mod clients;
+mod code_lines;
 mod converted;
 mod documents;
 mod emit;

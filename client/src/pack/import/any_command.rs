@@ -1,8 +1,11 @@
 //! Actions whose callers give a whole command, or name a program. They are imported disabled: agents run them only after a
 //! person has enabled them, and should have restricted the parameter.
 
+use serde_json::{Map, Value};
+
 use super::report::{ANY_COMMAND, Effect, ImportFinding};
 use super::schema::Sink;
+use super::shell::{Limit, limit_of_pattern};
 
 /// Part of an action that callers give without a restriction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,22 @@ pub(super) fn note(sink: &mut Sink<'_>, place: &[&str], parameter: &str, given: 
          enabled: true after a review"
     );
     sink.add(ANY_COMMAND, Effect::Safer, place, message);
+}
+
+/// Names of parameters whose text is a command of the caller's choice.
+const NAMES: [&str; 8] = ["command", "commands", "cmd", "cmds", "code", "script", "shell_command", "execute"];
+
+/// True for a parameter that is a command by its name, and whose schema allows characters of code.
+pub(super) fn is_command(name: &str, schema: &Map<String, Value>) -> bool {
+    let limits = |pattern: &Value| pattern.as_str().is_some_and(|pattern| limit_of_pattern(pattern) > Limit::Free);
+    let restricted =
+        |schema: &Map<String, Value>| schema.contains_key("enum") || schema.get("pattern").is_some_and(limits);
+    let items = schema.get("items").and_then(Value::as_object);
+    let is_type = |kind: &Value| ["\"string\"", "\"array\""].iter().any(|known| kind.to_string().contains(known));
+    let fixed = schema.get("immutable") == Some(&Value::Bool(true));
+    NAMES.contains(&name)
+        && schema.get("type").is_none_or(is_type)
+        && !(fixed || restricted(schema) || items.is_some_and(restricted))
 }
 
 /// True if an action with these findings is written disabled.

@@ -1,5 +1,7 @@
 //! Scripts of a source made programs that the kernel runs.
 
+use packs_schema::pack::contents::check_path;
+
 use super::plan::PlannedFile;
 use super::python_facts::{Facts, python2};
 use super::report::Effect;
@@ -51,6 +53,13 @@ pub(super) fn prepare(
     }
     let bytes = format!("{shebang}\n{}", rest.replace("\r\n", "\n")).into_bytes();
     Some(PlannedFile { bytes, executable: true })
+}
+
+/// True if a file of a pack may have this path; a blocking finding at `place` otherwise.
+pub(super) fn has_plain_path(path: &str, place: &[&str], sink: &mut Sink<'_>) -> bool {
+    let Err(error) = check_path(path) else { return true };
+    sink.add("file_name", Effect::Blocks, place, format!("{error}; rename it in the source"));
+    false
 }
 
 fn shebang_for(path: &str) -> &'static str {

@@ -193,7 +193,12 @@ pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], 
     let needs: Vec<_> = scripts.iter().flat_map(|script| script.needs.iter().cloned()).collect();
     let (operands, split) = (of(|script| &script.operands), of(|script| &script.split));
     limit(parameters, &needs, &operands, sink);
-    for index in of(|script| &script.programs) {
+    let by_options = of(|script| &script.by_options).into_iter().filter(|index| parameters[*index].value.words);
+    let (chosen, words): (BTreeSet<usize>, BTreeSet<usize>) =
+        by_options.partition(|index| gives_options(&parameters[*index].source));
+    words.into_iter().for_each(|index| forbid_options(&mut parameters[index], sink));
+    let unlisted = chosen.into_iter().filter(|index| !parameters[*index].is_listed());
+    for index in of(|script| &script.programs).into_iter().chain(unlisted).collect::<BTreeSet<usize>>() {
         let name = &parameters[index].source;
         any_command::note(sink, &["parameters", name], name, any_command::Given::Program);
     }
@@ -265,6 +270,29 @@ fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTree
     }
 }
 
+/// Limits words of a program whose options may start others to such that are no options.
+fn forbid_options(parameter: &mut Parameter, sink: &mut Sink<'_>) {
+    const PATTERN: &str = r"^\s*([^-\s]\S*(\s+[^-\s]\S*)*)?\s*$";
+    let is_option = |text: &str| text.split_whitespace().any(|word| word.starts_with('-'));
+    if !parameter.is_text() || parameter.restricted || parameter.schema.contains_key("pattern") {
+        return;
+    }
+    if parameter.default().is_some_and(is_option) {
+        return any_command::note(
+            sink,
+            &["parameters", &parameter.source],
+            &parameter.source,
+            any_command::Given::Program,
+        );
+    }
+    let message = format!(
+        "no word of {} may begin with '-': it would be an option, by which the program may start others",
+        parameter.source
+    );
+    sink.add("no_option", Effect::Safer, &["parameters", &parameter.source], message);
+    parameter.schema.insert("pattern".to_owned(), json!(PATTERN));
+}
+
 /// True for a name of a parameter that holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -276,12 +304,28 @@ pub(super) fn is_secret(name: &str) -> bool {
             .any(|word| name.replace(['_', '-'], "").contains(word))
 }
 
+/// Notes a parameter that is a secret by its name, and is not declared as one; `declaration` would do that.
+pub(super) fn note_undeclared_secret(name: &str, declaration: &str, place: &[&str], sink: &mut Sink<'_>) {
+    let message = format!(
+        "{name} is not declared a secret, though it is one by its name: its value is in logs and records; add {declaration} if it \
+         is one"
+    );
+    sink.add("undeclared_secret", Effect::Note, place, message);
+}
+
+/// Ends of names of parameters that hold options.
+const OPTIONS: [&str; 6] = ["args", "arguments", "options", "opts", "flags", "parameters"];
+
+/// True for names of parameters that hold options of a program.
+fn gives_options(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    OPTIONS.iter().any(|known| name.ends_with(known))
+}
+
 /// True for names of parameters that hold several words.
 pub(super) fn is_words(name: &str) -> bool {
-    const NAMES: [&str; 9] =
-        ["args", "arguments", "options", "opts", "flags", "parameters", "packages", "services", "commands"];
-    let name = name.to_ascii_lowercase();
-    NAMES.iter().any(|known| name.ends_with(known))
+    let lower = name.to_ascii_lowercase();
+    gives_options(name) || ["packages", "services", "commands"].iter().any(|known| lower.ends_with(known))
 }
 
 /// Returns the limit that a schema of text enforces.

@@ -67,6 +67,8 @@ pub(super) struct Rewritten {
     pub(super) operands: Vec<usize>,
     /// Values that are split into words.
     pub(super) split: Vec<usize>,
+    /// Values that are words of a program whose options may start others, and where there may be more or less than one.
+    pub(super) by_options: Vec<usize>,
     /// Values that name a program, and of which no shell text is made.
     pub(super) programs: Vec<usize>,
 }
@@ -113,7 +115,8 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut split = scanned.split;
     split.sort_unstable();
     split.dedup();
-    Ok(Rewritten { script: scanned.out, needs, operands, split, programs: programs.union(&started).copied().collect() })
+    let (by_options, programs) = (scanned.by_options, programs.union(&started).copied().collect());
+    Ok(Rewritten { script: scanned.out, needs, operands, split, by_options, programs })
 }
 
 /// Returns which values of its environment a script gives to programs as arguments, with the program. Nothing is returned
@@ -149,7 +152,8 @@ fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
 }
 
 /// Constructs by which a script may evaluate text that reached it on any way.
-const EVALUATING: &[&str] = &["eval", "coproc", "system(", "popen(", ">(", "/dev/fd/", "${!", "$_", "hash -p"];
+const EVALUATING: &[&str] =
+    &["eval", "coproc", "system(", "popen(", ">(", "/dev/fd/", "${!", "$_", "hash -p", "| getline", "|getline"];
 
 /// Limits each value of a script to characters that no shell gives a meaning to.
 fn limit_all(
@@ -171,6 +175,14 @@ fn limit_all(
         }
     }
     needs.sort_by_key(|(index, _)| *index);
+}
+
+/// True for a script that runs a file by a path that is relative to its working directory, or what lies there.
+pub(super) fn runs_relative(script: &str) -> bool {
+    match scan::scan(&[Part::Text(script.to_owned())], &[]) {
+        Ok(scanned) => scanned.facts.runs_relative(),
+        Err(_) => script.contains("./"),
+    }
 }
 
 /// Commands that turn letters and digits into any text.

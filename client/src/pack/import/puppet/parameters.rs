@@ -8,13 +8,11 @@ use serde_json::{Map, Value};
 use super::known::{Aliases, of_json_name, shape};
 use super::shape::Shape;
 use super::types::{self, Expr, TypeError};
-use crate::pack::import::ImportError;
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, truth};
-
-/// Names of parameters whose text is a command of the caller's choice.
-const COMMANDS: [&str; 8] = ["command", "commands", "cmd", "cmds", "code", "script", "shell_command", "execute"];
+use crate::pack::import::scripted::is_secret;
+use crate::pack::import::{ImportError, any_command};
 
 /// Parameters of a task.
 #[derive(Debug, Default)]
@@ -122,7 +120,18 @@ impl Parameters {
         if needed {
             schema.insert("required".to_owned(), Value::Bool(true));
         }
-        if shape.secret || options.get("sensitive").and_then(truth) == Some(true) {
+        let sensitive = options.get("sensitive").and_then(truth);
+        let declared = shape.secret || sensitive == Some(true);
+        let holds_text = schema.get("type").is_none_or(|kind| kind.to_string().contains("\"string\""));
+        let by_name = !declared && sensitive.is_none() && holds_text && is_secret(name) && !schema.contains_key("enum");
+        if by_name {
+            let message = format!(
+                "{} is a secret by its name, though not Sensitive: its value is in no log and no record",
+                shorten(name, 80)
+            );
+            sink.add("secret", Effect::Safer, &place, message);
+        }
+        if declared || by_name {
             schema.insert("secret".to_owned(), Value::Bool(true));
             self.secrets.push(bolt.clone());
         }
@@ -133,9 +142,7 @@ impl Parameters {
     }
 
     fn note_command(&mut self, bolt: &str, schema: &Map<String, Value>) {
-        let free = !schema.contains_key("enum") && !schema.contains_key("pattern");
-        let text = schema.get("type").is_none_or(|kind| kind.to_string().contains("\"string\""));
-        if free && text && COMMANDS.contains(&bolt) {
+        if any_command::is_command(bolt, schema) {
             self.commands.push(bolt.to_owned());
         }
     }
@@ -165,11 +172,12 @@ impl Parameters {
                 Err(ImportError::refused(sink.file, format!("the parameter {}: {problem}", shorten(name, 80))))
             }
             Err(TypeError::Syntax(problem)) => {
-                let text = shorten(text, 80);
+                // A secret stays one, whatever else its type says.
+                let (names_sensitive, text) = (text.contains("Sensitive"), shorten(text, 80));
                 let message =
                     format!("the type {text:?} of {name} is not understood ({problem}); any value is accepted");
                 sink.add("unknown_type", Effect::Note, &place, message);
-                Ok(Shape::any())
+                Ok(Shape { secret: names_sensitive, ..Shape::any() })
             }
         }
     }

@@ -1,27 +1,11 @@
-//! Properties of a task's script that its metadata does not tell: code made of values, processes that stay, programs
-//! that it needs.
+//! Properties of a task's script that its metadata does not tell: processes that stay, and programs that it needs.
 
 use super::parameters::Parameters;
+use crate::pack::import::code_lines::code;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::Sink;
 use crate::pack::import::scripted::{ReadBy, is_shell_script};
 use crate::pack::import::secrets;
-
-/// Maximum number of lines that are named.
-const MAX_LINES: usize = 3;
-
-/// Notes where the script at `path` makes code of values.
-pub(super) fn note_code(path: &str, text: &str, sink: &mut Sink<'_>) {
-    let lines = code(text).filter(|(_, line)| runs_text(line)).map(|(number, _)| format!("{path}:{number}"));
-    let lines: Vec<String> = lines.take(MAX_LINES).collect();
-    if !lines.is_empty() {
-        let message = format!(
-            "a value of a caller may become code of a shell at {}: read it, and restrict the parameters with a pattern",
-            lines.join(", ")
-        );
-        sink.add("shell_code", Effect::Note, &[], message);
-    }
-}
 
 /// Notes that the script at `path` needs Puppet itself.
 pub(super) fn note_puppet(path: &str, text: &str, sink: &mut Sink<'_>) {
@@ -68,23 +52,6 @@ pub(super) fn note_secrets(parameters: &Parameters, in_environment: bool, sink: 
     }
 }
 
-/// Lines with their numbers, without comments.
-fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let all = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
-    all.filter(|(_, line)| !line.starts_with('#'))
-}
-
-/// True for a line that gives a variable to a shell as code.
-fn runs_text(line: &str) -> bool {
-    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-./".contains(c));
-    let words: Vec<&str> = line.split(separates).filter(|word| !word.is_empty()).collect();
-    let evaluates = words.contains(&"eval") && line.contains('$');
-    let shell =
-        |word: &&str| ["sh", "bash", "dash", "ksh", "zsh", "su"].contains(&word.rsplit('/').next().unwrap_or(word));
-    let dash_c = words.iter().position(shell).is_some_and(|at| words[at..].contains(&"-c")) && line.contains('$');
-    evaluates || dash_c || line.contains("shell=True")
-}
-
 fn needs_puppet(line: &str) -> bool {
     ["require 'puppet'", "require \"puppet\"", "require 'facter'", "require \"facter\""]
         .iter()
@@ -96,19 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_made_of_values_is_found() {
-        for line in [
-            "output=$(eval ${command} 2>&1)",
-            "eval array=($array_string)",
-            "nohup bash -c \"wall \\\"$message\\\"\" </dev/null &",
-            "subprocess.run(line, shell=True)",
-            "/bin/sh -c \"$x\"",
-        ] {
-            assert!(runs_text(line), "{line}");
-        }
-        for line in ["evaluate $x", "bash script.sh $x", "sh -c 'true'", "eval \"static\"", "grep -c $x sh.txt"] {
-            assert!(!runs_text(line), "{line}");
-        }
+    fn processes_that_stay_are_found() {
         assert_eq!(leaves_process("#!/bin/sh\n# nohup\nnohup x &\n"), Some(3));
         assert_eq!(leaves_process("echo nohupped\n"), None);
     }

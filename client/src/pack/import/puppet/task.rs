@@ -17,7 +17,7 @@ use crate::pack::import::python_facts::{Facts, python2};
 use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
 use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::{ImportError, any_command, clients, program};
+use crate::pack::import::{ImportError, any_command, clients, code_lines, program};
 
 /// Features that an instance of Bolt may have.
 const FEATURES: [&str; 2] = ["shell", "puppet-agent"];
@@ -191,14 +191,17 @@ fn prepare(
         }
     }
     let installdir = !files.is_empty();
+    let target = format!("{directory}/{}/{path}", around.module.name);
     let old = files.keys().filter_map(|path| path.strip_prefix(&format!("{directory}/{}/", around.module.name)));
     let old = old.filter_map(|path| Some((path, python2(around.facts.0.as_ref()?.get(path)?)?))).next();
     if let Some((path, (line, problem))) = old {
         block("python2", format!("{path}:{line}: {problem}; port it to Python 3"));
         return None;
     }
+    if !files.keys().chain([&target]).all(|path| program::has_plain_path(path, &place, sink)) {
+        return None;
+    }
     let prepared = program::prepare(&path, file, around.facts, &place, sink)?;
-    let target = format!("{directory}/{}/{path}", around.module.name);
     let text = String::from_utf8_lossy(&prepared.bytes).into_owned();
     files.insert(target.clone(), prepared);
     let requirements = implementation.requirements.clone();
@@ -269,7 +272,7 @@ impl Task<'_> {
             if !one.requirements.iter().any(|feature| feature == "puppet-agent") {
                 scripts::note_puppet(&one.source, &one.text, sink);
             }
-            scripts::note_code(&one.source, &one.text, sink);
+            code_lines::note(std::iter::once((one.source.as_str(), one.text.as_str())), &[], sink);
             if matches!(one.method, InputMethod::Environment | InputMethod::Both) {
                 scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
             }

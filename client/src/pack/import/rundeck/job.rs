@@ -8,7 +8,6 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::steps::{self, Steps};
 use super::{options, xml};
-use crate::pack::import::any_command;
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
@@ -16,6 +15,7 @@ use crate::pack::import::scripted::{Parameter, limit_values};
 use crate::pack::import::secrets;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{StepsAction, Variable};
+use crate::pack::import::{any_command, code_lines};
 
 /// Time-out of a job that names none, in seconds. Rundeck has no limit.
 const TIMEOUT: u64 = 86_400;
@@ -39,6 +39,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         misplaced: Vec::new(),
         accounts: Vec::new(),
         secret_arguments: Vec::new(),
+        others: Vec::new(),
         given: Vec::new(),
     };
     let mut planned = Vec::new();
@@ -48,7 +49,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, given, .. } = reading;
+    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, others, given, .. } = reading;
     for index in given {
         let name = &parameters[index].source;
         any_command::note(&mut sink, &["options", name], name, any_command::Given::Command);
@@ -63,6 +64,10 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
     for step in rewritten {
         let message = format!("values of callers were put into the text of {step:?}; they are quoted variables now");
         sink.add("template_rewritten", Effect::Safer, &["sequence"], message);
+    }
+    if !parameters.is_empty() {
+        let scripts = others.iter().map(|(step, script)| (step.as_str(), script.as_str()));
+        code_lines::note(scripts, &["sequence"], &mut sink);
     }
     for message in secret_arguments {
         sink.add(secrets::CODE, Effect::Note, &["sequence"], message);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, truth};
-use crate::pack::import::scripted::{Parameter, is_words, limit_of_text};
+use crate::pack::import::scripted::{Parameter, is_secret, is_words, limit_of_text, note_undeclared_secret};
 use crate::pack::import::shell::{Limit, ScriptValue};
 
 /// Reads the options; each with the text between several values.
@@ -51,6 +51,9 @@ fn one(name: &str, bolt: String, option: &Value, sink: &mut Sink<'_>) -> (Parame
             format!("{name} is secure and hidden from scripts in Rundeck; here scripts get it, and it is in no log")
         };
         sink.add("secret", if exposed { Effect::Note } else { Effect::Safer }, &place, message);
+    }
+    if !secret && is_secret(name) && !of_text.contains_key("enum") {
+        note_undeclared_secret(name, "secure: true", &place, sink);
     }
     let limit = limit_of_text(&of_text);
     let (listed, restricted) =

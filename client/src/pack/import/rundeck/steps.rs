@@ -34,6 +34,8 @@ pub(super) struct Steps<'a> {
     pub(super) accounts: Vec<(String, Option<String>)>,
     /// Messages about secrets that become arguments.
     pub(super) secret_arguments: Vec<String>,
+    /// Scripts in other languages than a shell's, by the names of their steps.
+    pub(super) others: Vec<(String, String)>,
     /// Options that are commands or scripts.
     pub(super) given: Vec<usize>,
 }
@@ -123,6 +125,8 @@ impl Steps<'_> {
         self.check_arguments(&name, &interpreter, &arguments)?;
         if scripted::is_shell_script(&done.script, reader) {
             self.secret_arguments.extend(secrets::in_script(&done.script, &name, &secrets::of(self.parameters)));
+        } else {
+            self.others.push((name.clone(), done.script.clone()));
         }
         self.note_secrets(&arguments, &name);
         let mut step = Step::new(&name, std::mem::take(&mut done.script));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::limit::Limit;
-use super::{Refused, ScriptValue};
+use super::{Refused, ScriptValue, programs};
 
 mod graph;
 mod named;
@@ -67,6 +67,8 @@ pub(super) enum Use {
     Name(usize),
     /// Names the file that is the input of a command.
     File,
+    /// Names the working directory of what follows.
+    Directory,
     /// Is in quoted text beside the name of this command's program, which may read it as code; `true` where it names
     /// a program there.
     Beside(usize, bool),
@@ -171,6 +173,17 @@ impl Facts {
         !self.written.is_disjoint(&self.run) || self.read.iter().any(is_read)
     }
 
+    /// True if it runs a file by a relative path, or a program that runs what lies in the working directory.
+    pub(super) fn runs_relative(&self) -> bool {
+        const ENDS: [&str; 6] = [".sh", ".bash", ".py", ".pl", ".rb", ".js"];
+        // An expansion is a control character, and may be any path.
+        let relative = |word: &&String| !word.starts_with(|c: char| "/~$-".contains(c) || c.is_control());
+        let runs = |word: &String| word.contains('/') || ENDS.iter().any(|end| word.ends_with(end));
+        self.code.iter().any(|word| relative(&word))
+            || self.run.iter().filter(relative).any(runs)
+            || self.commands.iter().any(|command| programs::runs_directory(&command.program))
+    }
+
     /// Returns the commands that write a file of code.
     fn writing_code(&self) -> BTreeSet<usize> {
         let writes = self.written_by.iter().filter(|(_, file)| self.code.contains(file));
@@ -202,7 +215,7 @@ pub(super) struct Needs {
     pub(super) limits: Vec<(usize, Need)>,
     /// Values that name programs, and become no code.
     pub(super) programs: BTreeSet<usize>,
-    /// Values that a program in another language may start programs with.
+    /// Values that a program in another language may start programs with, and directories of programs that are run.
     pub(super) started: BTreeSet<usize>,
 }
 
@@ -229,6 +242,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
     let fetched = graph.origins(values, Taint::Fetched, None);
     let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
     let mut named: Vec<Named> = Vec::new();
+    let (is_relative, mut directories) = (facts.runs_relative(), Vec::new());
     for (source, place) in &facts.uses {
         let parts = of(source, &all);
         let firsts = if matches!(source, Source::Cut(_)) { parts.clone() } else { of(source, &first) };
@@ -258,6 +272,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
                 operands.extend(&unlisted);
                 named.extend(unlisted.into_iter().map(|value| Named { value, command: *command }));
             }
+            Use::Directory if is_relative => directories.extend(&parts),
             Use::Fetched(reader) => {
                 if let Some(index) = unlisted(&firsts) {
                     return Err(refused(index, &format!("what {reader} runs")));
@@ -288,7 +303,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
     if !named.is_empty() {
         named::check(&graph, values, &all, &named, &mut needs)?;
     }
-    let started = facts.started.iter().copied().filter(|index| !values[*index].listed).collect();
+    let started = facts.started.iter().chain(&directories).copied().filter(|index| !values[*index].listed).collect();
     let programs = named.into_iter().map(|named| named.value).collect();
     Ok(Needs { limits: needs.into_iter().collect(), programs, started })
 }

@@ -124,7 +124,7 @@ const EXECUTED: &[&str] = &[
 ];
 
 /// True for a variable whose value is run, or decides what is run.
-pub(super) fn is_executed(variable: &str) -> bool {
+pub(in crate::pack::import) fn is_executed(variable: &str) -> bool {
     EXECUTED.contains(&variable) || ["LD_", "DYLD_", "GIT_CONFIG", "BASH_FUNC_"].iter().any(|p| variable.starts_with(p))
 }
 
@@ -208,11 +208,18 @@ pub(super) fn copies(program: &str) -> bool {
     COPYING.contains(&program)
 }
 
+/// True for a program that runs what a file of the working directory says.
+pub(super) fn runs_directory(program: &str) -> bool {
+    const PROGRAMS: &[&str] =
+        &["make", "gmake", "rake", "gradle", "ant", "mvn", "npm", "yarn", "pnpm", "bundle", "tox", "vagrant", "invoke"];
+    PROGRAMS.contains(&program)
+}
+
 /// True if options of `program` may start programs or write files.
 pub(super) fn starts_by_options(program: &str) -> bool {
     const PROGRAMS: &[&str] = &[
         "find", "tar", "ssh", "scp", "sftp", "rsync", "sed", "git", "curl", "wget", "zip", "apt-get", "yum", "sort",
-        "docker", "man", "tcpdump",
+        "docker", "man", "tcpdump", "split",
     ];
     PROGRAMS.contains(&program)
 }
@@ -243,8 +250,8 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
     match program {
         "eval" | "trap" | "alias" => code(program == "eval" || first, Limit::Path),
         "source" | "." => (if first { Role::Program } else { Role::Data }, Limit::Path),
-        "hash" => (Role::Program, Limit::Path),
-        "enable" | "bind" | "complete" | "compgen" => (Role::Unknown, Limit::Path),
+        // Files of code, commands, and words that the shell expands.
+        "hash" | "enable" | "bind" | "complete" | "compgen" => (Role::Program, Limit::Path),
         "let" => (Role::Unknown, Limit::Number),
         // The shell evaluates the index of an array in a name.
         "unset" | "read" | "mapfile" | "readarray" | "getopts" => (Role::Unknown, Limit::Path),

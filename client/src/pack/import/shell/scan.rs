@@ -74,6 +74,7 @@ pub(super) struct Scanned {
     pub(super) facts: Facts,
     pub(super) operands: Vec<usize>,
     pub(super) split: Vec<usize>,
+    pub(super) by_options: Vec<usize>,
     pub(super) contents: Contents,
 }
 
@@ -117,6 +118,7 @@ fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Ou
             facts: Facts::default(),
             operands: Vec::new(),
             split: Vec::new(),
+            by_options: Vec::new(),
             contents,
         },
     };

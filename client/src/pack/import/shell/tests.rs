@@ -7,6 +7,7 @@ use super::*;
 mod arguments;
 mod attacks;
 mod code;
+mod directories;
 mod matrix;
 mod programs;
 mod rows;

@@ -7,15 +7,15 @@ use serde_json::{Map, Value};
 use super::scripts::{self, pieces};
 use super::steps::{self, Condition, DocumentStep};
 use super::{parameters, plugins};
-use crate::pack::import::any_command;
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
 use crate::pack::import::scripted::{Blocked, Parameter, limit_values};
 use crate::pack::import::secrets;
-use crate::pack::import::shell::Rewritten;
+use crate::pack::import::shell::{self, Part, Rewritten};
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{After, Piece, Step, StepsAction, Variable};
+use crate::pack::import::{any_command, code_lines};
 
 const SHELL: &str = "aws:runShellScript";
 /// Time-out of a step that names none, in seconds.
@@ -160,6 +160,12 @@ impl Reading<'_> {
             for message in secrets::in_script(&done.script, &step.name, &secrets::of(parameters)) {
                 self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
             }
+        } else if !parameters.is_empty() {
+            code_lines::note(
+                std::iter::once((step.name.as_str(), done.script.as_str())),
+                &["mainSteps"],
+                &mut self.sink,
+            );
         }
         for place in scripts::undefined(&text, parameters) {
             let message = format!(
@@ -176,6 +182,9 @@ impl Reading<'_> {
             self.sink.add("reboot", Effect::Note, &["mainSteps"], message);
         }
         let planned = Step::new(&step.name, done.script.clone());
+        if scripts::is_shell(&done.script) && shell::runs_relative(&done.script) {
+            self.note_directory(step, parameters);
+        }
         self.scripts.push(done);
         self.plan(step, last, when, planned, parameters);
         Ok(())
@@ -203,6 +212,19 @@ impl Reading<'_> {
             self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
         }
         self.steps.push(planned);
+    }
+
+    /// Notes that callers choose the directory of programs that a step runs by relative paths.
+    fn note_directory(&mut self, step: &DocumentStep<'_>, parameters: &[Parameter]) {
+        let given = step.inputs.get("workingDirectory").unwrap_or(&Value::Null);
+        let of_caller =
+            scripts::parts(given.as_str().unwrap_or_default(), parameters).into_iter().find_map(|part| match part {
+                Part::Value(index) if !parameters[index].is_listed() => Some(&parameters[index].source),
+                _ => None,
+            });
+        if let Some(name) = of_caller {
+            any_command::note(&mut self.sink, &["parameters", name], name, any_command::Given::Program);
+        }
     }
 
     /// Returns the source of a script that a caller gives with a parameter.

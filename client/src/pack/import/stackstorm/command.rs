@@ -50,6 +50,9 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
         head += "[ -z \"$BOLT_PARAM_CWD\" ] || cd -- \"$BOLT_PARAM_CWD\" || exit\n";
     }
+    if command.is_some() {
+        places::note_directory(draft, &script);
+    }
     let path = format!("bolt_st2/commands/{}.sh", draft.name);
     // Standard input holds the parameters as JSON, which the command does not expect.
     let file = PlannedFile::program(format!("{head}exec </dev/null\n{script}"));

@@ -14,6 +14,7 @@ use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::python_facts::Facts;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::Sink;
+use crate::pack::import::scripted::{is_secret, note_undeclared_secret};
 use crate::pack::import::source::SourceTree;
 
 /// The pack around an action.
@@ -61,6 +62,11 @@ impl Draft<'_> {
         };
         if bolt != name {
             self.sink.add("renamed", Effect::Note, &["parameters", name], format!("{name} is called {bolt} in Bolt"));
+        }
+        let is_text = schema.get("type").is_none_or(|kind| kind == "string");
+        let is_open = !["secret", "enum", "immutable"].iter().any(|keyword| schema.contains_key(*keyword));
+        if is_text && is_open && is_secret(name) {
+            note_undeclared_secret(name, "secret: true", &["parameters", name], &mut self.sink);
         }
         if let Some(template) = template {
             self.templates.insert(bolt.clone(), template);

@@ -10,8 +10,10 @@ use super::draft::{Draft, Surroundings};
 use super::jinja::filters::quoted;
 use super::jinja::names::Names;
 use super::jinja::shell::text;
-use super::jinja::{self, Refused};
+use super::jinja::{self, Base, Piece, Refused, ValueOf};
 use crate::pack::import::report::Effect;
+use crate::pack::import::shell::programs::is_executed;
+use crate::pack::import::{any_command, shell};
 
 /// Returns the lines of a script that set variables and directory; `None` after a blocking finding.
 pub(super) fn lines(draft: &mut Draft<'_>, names: &Names) -> Option<String> {
@@ -20,6 +22,7 @@ pub(super) fn lines(draft: &mut Draft<'_>, names: &Names) -> Option<String> {
         lines += &format!("export {name}={}\n", quoted(value));
     }
     for (name, template) in draft.settings.env_templates.clone() {
+        refuse_executed(draft, &name, &template)?;
         let (preamble, word) = carried(draft, &template, &["env", &name], |template| word_of(template, names))?;
         lines += &format!("{preamble}export {name}={word}\n");
     }
@@ -42,6 +45,7 @@ pub(super) fn lines(draft: &mut Draft<'_>, names: &Names) -> Option<String> {
 pub(super) fn register(around: &Surroundings<'_>, draft: &mut Draft<'_>, entry: &mut Map<String, Value>) -> Option<()> {
     let mut computed = Map::new();
     for (name, template) in draft.settings.env_templates.clone() {
+        refuse_executed(draft, &name, &template)?;
         let found = computed_pieces(around, draft, &template);
         computed.insert(name.clone(), carried(draft, &template, &["env", &name], |_| found)?);
     }
@@ -57,6 +61,34 @@ pub(super) fn register(around: &Surroundings<'_>, draft: &mut Draft<'_>, entry: 
     entry.insert("cwd".to_owned(), json!(draft.settings.cwd));
     entry.insert("cwd_computed".to_owned(), directory);
     Some(())
+}
+
+/// Blocks the action if callers would give the value of a variable that names programs, or is run: `PATH`.
+fn refuse_executed(draft: &mut Draft<'_>, name: &str, template: &str) -> Option<()> {
+    if !is_executed(name) || !reads_parameters(template) {
+        return Some(());
+    }
+    let message = format!(
+        "env {name}, {template:?}, would let callers choose what the action runs; write the value into the action or the site's \
+         configuration"
+    );
+    draft.block("template_env", &["parameters", "env"], message);
+    None
+}
+
+/// Disables the action if callers choose the directory in which it runs programs by relative paths; `script` is its text.
+pub(super) fn note_directory(draft: &mut Draft<'_>, script: &str) {
+    let of_template = draft.settings.cwd_template.as_deref().is_some_and(reads_parameters);
+    if (draft.settings.cwd_by_caller || of_template) && shell::runs_relative(script) {
+        any_command::note(&mut draft.sink, &["parameters", "cwd"], "cwd", any_command::Given::Program);
+    }
+}
+
+/// True for a template with the value of a parameter.
+fn reads_parameters(template: &str) -> bool {
+    let is_parameter =
+        |piece: &Piece| !matches!(piece, Piece::Text(_) | Piece::Value(ValueOf { base: Base::Config(_), .. }));
+    jinja::parse(template).is_ok_and(|pieces| pieces.iter().any(is_parameter))
 }
 
 /// True if any of them holds Jinja.

@@ -8,10 +8,10 @@ use super::defaults::register_templates;
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::places;
 use super::requirements::Requirements;
-use super::script::is_alone;
-use crate::pack::import::clients;
+use super::script::{is_alone, note_code};
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
 use crate::pack::import::report::{Effect, REQUIREMENT_REFUSED};
+use crate::pack::import::{clients, program};
 
 /// Modules of StackStorm that the supplied runner has.
 const SUPPLIED: [&str; 12] = [
@@ -41,7 +41,7 @@ pub(super) fn convert(
         draft.block("entry_point_missing", &["entry_point"], message);
         return None;
     };
-    if !is_alone(around, draft, &path) {
+    if !is_alone(around, draft, &path) || !program::has_plain_path(&path, &["entry_point"], &mut draft.sink) {
         return None;
     }
     match &around.facts.0 {
@@ -49,7 +49,10 @@ pub(super) fn convert(
             let message = "its source was not checked, since python3 could not be run here";
             draft.sink.add("not_checked", Effect::Note, &["entry_point"], message);
         }
-        Some(facts) => check(facts, &path, draft, requirements)?,
+        Some(facts) => {
+            let sources = check(facts, &path, draft, requirements)?;
+            note_code(draft, sources.iter().map(|path| (path.as_str(), around.tree.text(path).unwrap_or_default())));
+        }
     }
     let mut registered = Map::new();
     places::register(around, draft, &mut registered)?;
@@ -67,13 +70,13 @@ pub(super) fn convert(
     })
 }
 
-/// Checks the sources that the action imports from the pack; `None` after a blocking finding.
+/// Checks the sources that the action imports from the pack, and returns their paths; `None` after a blocking finding.
 fn check(
     facts: &BTreeMap<String, SourceFacts>,
     path: &str,
     draft: &mut Draft<'_>,
     requirements: &mut Requirements,
-) -> Option<()> {
+) -> Option<BTreeSet<String>> {
     let Some(own) = facts.get(path) else {
         draft.block("not_python", &["entry_point"], format!("{path} is not a Python source of UTF-8 text"));
         return None;
@@ -83,6 +86,9 @@ fn check(
     let mut outside: BTreeMap<&str, (String, usize)> = BTreeMap::new();
     while let Some(path) = waiting.pop() {
         let Some(source) = facts.get(&path).filter(|_| seen.insert(path.clone())) else { continue };
+        if !program::has_plain_path(&path, &["entry_point"], &mut draft.sink) {
+            return None;
+        }
         if let Some((line, problem)) = python2(source) {
             draft.block("python2", &["entry_point"], format!("{path}:{line}: {problem}; port it to Python 3"));
             return None;
@@ -99,7 +105,8 @@ fn check(
         draft.block("no_action_class", &["entry_point"], format!("{path} has no class with a method run"));
         return None;
     }
-    imports(&outside, draft, requirements)
+    imports(&outside, draft, requirements)?;
+    Some(seen)
 }
 
 /// Judges the modules that come from outside the pack.

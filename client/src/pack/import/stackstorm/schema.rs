@@ -48,6 +48,9 @@ pub(super) fn clean(given: &Value, place: &[&str], sink: &mut Sink<'_>) -> (Map<
             Map::new()
         }
     };
+    if !given.contains_key("type") {
+        sink.add("no_type", Effect::Note, place, format!("{name} has no type; any value is accepted"));
+    }
     let mut schema = one(&given, place, sink, 0);
     let template = match schema.get("default") {
         Some(Value::String(text)) if is_template(text) => Some(text.clone()),
@@ -89,7 +92,14 @@ fn one(given: &Map<String, Value>, place: &[&str], sink: &mut Sink<'_>, depth: u
     let mut schema = Map::new();
     for (keyword, value) in given {
         let value = match keyword.as_str() {
-            _ if value.is_null() && keyword != "type" => continue,
+            _ if value.is_null() && keyword != "type" => {
+                // Of these nothing is expected.
+                if !["default", "description"].contains(&keyword.as_str()) {
+                    let message = format!("the key {keyword} of {name} is empty; it has no effect");
+                    sink.add("empty_key", Effect::Note, place, message);
+                }
+                continue;
+            }
             "type" => match types(value) {
                 Some(types) => types,
                 None => {
@@ -101,6 +111,15 @@ fn one(given: &Map<String, Value>, place: &[&str], sink: &mut Sink<'_>, depth: u
             "description" => Value::String(text(value)),
             "secret" | "immutable" | "uniqueItems" | "exclusiveMinimum" | "exclusiveMaximum" => match truth(value) {
                 Some(flag) => Value::Bool(flag),
+                None if ["secret", "immutable"].contains(&keyword.as_str()) => {
+                    sink.add(
+                        "unclear",
+                        Effect::Note,
+                        place,
+                        format!("{keyword} of {name} is {value}; it is true in Bolt"),
+                    );
+                    Value::Bool(true)
+                }
                 None => continue,
             },
             "required" if depth == 0 || !value.is_array() => match truth(value) {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::defaults::{register_templates, secret_in};
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::places;
-use crate::pack::import::program;
 use crate::pack::import::source::SourceFile;
+use crate::pack::import::{any_command, code_lines, program};
 
 /// Plans a script action; `None` after a blocking finding.
 pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
@@ -34,6 +34,9 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     let prepared = program::prepare(&path, &file, around.facts, &["entry_point"], &mut draft.sink)?;
     let mut registered = Map::new();
     places::register(around, draft, &mut registered)?;
+    let text = file.text().unwrap_or_default();
+    note_code(draft, std::iter::once((path.as_str(), text)));
+    places::note_directory(draft, text);
     let templates = register_templates(around, draft);
     let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
     let mut files = BTreeMap::from([(path.clone(), prepared)]);
@@ -55,6 +58,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         "file": path,
         "names": draft.source_names,
         "positional": positional,
+        "dashes": dashes(draft),
         "templates": templates,
         "kwarg_op": settings.kwarg_op,
         "cwd_parameter": settings.cwd_by_caller.then_some("cwd"),
@@ -72,6 +76,36 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         files,
         registered: Some(Value::Object(registered)),
     })
+}
+
+/// Notes where the scripts make code of values, and disables the action if a parameter is a command.
+pub(super) fn note_code<'a>(draft: &mut Draft<'_>, scripts: impl Iterator<Item = (&'a str, &'a str)>) {
+    if draft.parameters.is_empty() || !code_lines::note(scripts, &["entry_point"], &mut draft.sink) {
+        return;
+    }
+    let command = |(bolt, schema): (&String, &Map<String, Value>)| {
+        let source = &draft.source_names[bolt];
+        any_command::is_command(source, schema).then(|| source.clone())
+    };
+    if let Some(name) = draft.parameters.iter().find_map(command) {
+        any_command::note(&mut draft.sink, &["parameters", &name], &name, any_command::Given::Command);
+    }
+}
+
+/// Returns the values that begin with `-` and that the author names, by the parameter: defaults and listed values.
+fn dashes(draft: &Draft<'_>) -> Map<String, Value> {
+    let begins = |value: &Value| value.as_str().is_some_and(|text| text.starts_with('-'));
+    let of = |schema: &Map<String, Value>| {
+        let listed = schema.get("enum").and_then(Value::as_array).into_iter().flatten();
+        let items =
+            schema.get("items").and_then(|items| items.get("enum")).and_then(Value::as_array).into_iter().flatten();
+        let default = schema.get("default").into_iter();
+        let default =
+            default.flat_map(|value| value.as_array().map_or_else(|| vec![value], |items| items.iter().collect()));
+        listed.chain(items).chain(default).filter(|value| begins(value)).cloned().collect::<Vec<Value>>()
+    };
+    let found = draft.parameters.iter().map(|(name, schema)| (name.clone(), of(schema)));
+    found.filter(|(_, values)| !values.is_empty()).map(|(name, values)| (name, Value::Array(values))).collect()
 }
 
 /// True if Bolt's own arguments equal StackStorm's: only positional ones or only named ones, of types with one notation.
@@ -106,5 +140,7 @@ fn entry_point(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<(Stri
         let message = format!("the entry point {:?} is not in the pack", draft.entry_point);
         draft.block("entry_point_missing", &["entry_point"], message);
     }
-    found.filter(|(path, _)| is_alone(around, draft, path))
+    found.filter(|(path, _)| {
+        is_alone(around, draft, path) && program::has_plain_path(path, &["entry_point"], &mut draft.sink)
+    })
 }

@@ -69,7 +69,6 @@ def release():
 def environment(entry, variables):
     """Environment of the scripts."""
     result = dict(os.environ)
-    result.update(variables)
     if entry["ssm"]:
         name, version = release()
         result["AWS_SSM_INSTANCE_ID"] = result.get("BOLT_INSTANCE_ID", "")
@@ -77,6 +76,8 @@ def environment(entry, variables):
         result["AWS_SSM_PLATFORM_NAME"], result["AWS_SSM_PLATFORM_VERSION"] = name, version
         result["SSM_COMMAND_ID"] = result.get("BOLT_EXECUTION_ID", "")
     result.pop("BOLT_RESULT", None)
+    # A parameter may have the name of one of them.
+    result.update(variables)
     return result
 
 

@@ -3,6 +3,7 @@
 mod executed;
 mod hostile;
 mod mutated;
+mod parameters;
 
 use std::collections::BTreeSet;
 

@@ -97,6 +97,43 @@ fn names_with_line_breaks_make_no_lines() {
 }
 
 #[test]
+fn an_action_whose_file_no_pack_may_have_cannot_run() {
+    let python = |file: &str| format!("name: p\nrunner_type: python-script\nentry_point: \"{file}\"\n");
+    let class = b"class A:\n    def run(self):\n        pass\n";
+    let with_library = b"import \xc3\xa9\nclass A:\n    def run(self):\n        pass\n";
+    let shell = "name: p\nrunner_type: local-shell-script\nentry_point: a b.sh\n";
+    let cases: [Vec<(&str, Vec<u8>)>; 4] = [
+        vec![("actions/p.yaml", python("a b.py").into()), ("actions/a b.py", class.to_vec())],
+        vec![("actions/p.yaml", python("a\\nb.py").into()), ("actions/a\nb.py", class.to_vec())],
+        vec![
+            ("actions/p.yaml", python("p.py").into()),
+            ("actions/p.py", with_library.to_vec()),
+            ("actions/lib/\u{e9}.py", b"x = 1\n".to_vec()),
+        ],
+        vec![("actions/p.yaml", shell.into()), ("actions/a b.sh", b"#!/bin/sh\n".to_vec())],
+    ];
+    for case in cases {
+        let mut files: Vec<(&str, &[u8])> =
+            vec![("pack.yaml", b"name: good\nversion: 1.0.0\n"), ("actions/a.yaml", ACTION.as_bytes())];
+        files.extend(case.iter().map(|(path, bytes)| (*path, bytes.as_slice())));
+        let report = Source::new(&files).import("").unwrap();
+        let action = report.actions.iter().find(|action| action.name == "p").unwrap();
+        let said = action.deciding().next().map(ToString::to_string).unwrap_or_default();
+        assert!(said.contains("is not allowed in a pack") && said.contains("rename it"), "{:?}: {action:?}", case[1].0);
+    }
+    let task = [
+        ("metadata.json", &b"{\"name\": \"acme-good\", \"version\": \"1.0.0\"}"[..]),
+        ("tasks/a.sh", b"#!/bin/sh\n"),
+        ("tasks/p.sh", b"#!/bin/sh\n"),
+        ("tasks/p.json", b"{\"files\": [\"good/files/x y\"]}"),
+        ("files/x y", b""),
+        ("tasks/q.s h", b"#!/bin/sh\n"),
+    ];
+    let report = Source::new(&task).import("").unwrap();
+    assert_eq!(verdicts(&report)[&Verdict::CannotRun], ["p", "q"]);
+}
+
+#[test]
 fn keys_that_are_there_twice_in_json_are_told() {
     let document =
         DOCUMENT.replace("\"schemaVersion\"", "\"description\": \"a\", \"description\": \"b\", \"schemaVersion\"");

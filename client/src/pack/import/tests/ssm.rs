@@ -343,3 +343,38 @@ fn a_secret_that_becomes_an_argument_is_named_with_its_step() {
         assert!(found.contains(&words), "{step}: {found}");
     }
 }
+
+#[test]
+fn a_step_that_runs_what_lies_in_a_directory_of_the_caller_is_disabled() {
+    for (line, values, disabled) in
+        [("./run.sh", json!(null), true), ("./run.sh", json!(["/opt", "/srv"]), false), ("ls", json!(null), false)]
+    {
+        let temp = tempfile::tempdir().unwrap();
+        let document = json!({
+            "schemaVersion": "2.2",
+            "parameters": {"x": {"type": "String", "allowedValues": values}},
+            "mainSteps": [{
+                "action": "aws:runShellScript",
+                "name": "s",
+                "inputs": {"runCommand": [line], "workingDirectory": "{{ x }}"},
+            }],
+        });
+        fs::write(temp.path().join("s.json"), document.to_string()).unwrap();
+        let report = import(&temp.path().join("s.json"), &temp.path().join("pack")).unwrap();
+        assert_eq!(report.actions[0].is_disabled(), disabled, "{line} {values}: {:?}", report.actions[0].findings);
+    }
+}
+
+#[test]
+fn a_parameter_keeps_its_value_beside_what_the_agent_sets() {
+    let temp = tempfile::tempdir().unwrap();
+    let document = json!({
+        "schemaVersion": "2.2",
+        "parameters": {"COMMAND_ID": {"type": "String"}},
+        "mainSteps": [{"action": "aws:runShellScript", "name": "s", "inputs": {"runCommand": ["echo {{ COMMAND_ID }}"]}}],
+    });
+    fs::write(temp.path().join("s.json"), document.to_string()).unwrap();
+    import(&temp.path().join("s.json"), &temp.path().join("pack")).unwrap();
+    let Some(outcome) = run_action(&temp.path().join("pack"), "s", &["COMMAND_ID=mine"]) else { return };
+    assert_eq!(stdout(&outcome), "mine\n", "{}", stderr(&outcome));
+}

@@ -184,6 +184,9 @@ fn what_is_not_carried_is_named() {
         ("actions/b.yaml", &command("b", "pwd", "  env: {default: {X: '{{st2kv.system.x}}'}}\n")),
         ("actions/c.yaml", &command("c", "pwd", "  env: {default: '{{x}}'}\n  x: {}\n")),
         ("actions/d.yaml", &command("d", "pwd", "  env: {default: {LD_PRELOAD: x, A: b}}\n")),
+        ("actions/f.yaml", &command("f", "ls", "  env: {default: {PATH: '{{x}}:/bin'}}\n  x: {}\n")),
+        ("actions/g.yaml", &script("g", "  env: {default: {GIT_SSH_COMMAND: '{{x}}'}}\n  x: {}\n")),
+        ("actions/g.sh", "#!/bin/sh\n"),
         ("actions/e.yaml", &script("e", "  cwd: {default: '{{action_context.user}}'}\n")),
         ("actions/e.sh", "#!/bin/sh\n"),
     ]);
@@ -196,10 +199,124 @@ fn what_is_not_carried_is_named() {
         ("b", "(st2kv.system.x is in StackStorm's datastore, which Bolt does not have); set it in the script"),
         ("c", "env is no map of names and values"),
         ("e", "(action_context is StackStorm's own, which Bolt does not have)"),
+        ("f", "env PATH, \"{{x}}:/bin\", would let callers choose what the action runs"),
+        ("g", "env GIT_SSH_COMMAND, \"{{x}}\", would let callers choose what the action runs"),
     ] {
         assert!(blocks(&report, name).contains(words), "{name}: {}", blocks(&report, name));
     }
     let action = report.actions.iter().find(|action| action.name == "d").unwrap();
     let said = action.deciding().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     assert!(said.contains("the variable \"LD_PRELOAD\" is not set"), "{said}");
+}
+
+/// Codes of the findings about an action.
+fn codes(report: &Report, name: &str) -> Vec<&'static str> {
+    let action = report.actions.iter().find(|action| action.name == name).unwrap();
+    action.findings.iter().map(|finding| finding.code).collect()
+}
+
+#[test]
+fn an_action_that_runs_what_lies_in_a_directory_of_the_caller_is_disabled() {
+    let chosen = "  cwd: {default: '{{x}}'}\n  x: {}\n";
+    let pack = Pack::new(&[
+        ("actions/a.yaml", &command("a", "./run.sh", chosen)),
+        ("actions/b.yaml", &command("b", "bash run.sh", "  cwd: {}\n")),
+        ("actions/c.yaml", &script("c", chosen)),
+        ("actions/c.sh", "#!/bin/sh\nmake install\n"),
+        ("actions/d.yaml", &command("d", "ls -l", chosen)),
+        ("actions/e.yaml", &command("e", "/opt/run.sh ./file", chosen)),
+        ("actions/f.yaml", &command("f", "./run.sh", "  cwd: {default: /opt}\n")),
+        ("actions/g.yaml", &script("g", "  cwd: {}\n")),
+        ("actions/g.sh", "#!/bin/sh\nls ./data | sort\n"),
+    ]);
+    let report = pack.import().unwrap();
+    for (name, disabled) in
+        [("a", true), ("b", true), ("c", true), ("d", false), ("e", false), ("f", false), ("g", false)]
+    {
+        assert_eq!(codes(&report, name).contains(&"any_command"), disabled, "{name}: {:?}", codes(&report, name));
+    }
+}
+
+#[test]
+fn scripts_that_make_code_of_values_are_named_and_disabled_if_a_value_is_a_command() {
+    let python = |name: &str, parameter: &str| {
+        format!(
+            "name: {name}\nrunner_type: python-script\nentry_point: {name}.py\nparameters: {{{parameter}: {{type: string}}}}\n"
+        )
+    };
+    let class = |line: &str| format!("import os, subprocess\nclass A:\n    def run(self, **given):\n        {line}\n");
+    let pack = Pack::new(&[
+        ("actions/a.yaml", &script("a", "  x: {type: string}\n")),
+        ("actions/a.sh", "#!/bin/sh\neval \"echo $1\"\n"),
+        ("actions/b.yaml", &script("b", "  cmd: {type: string}\n")),
+        ("actions/b.sh", "#!/bin/sh\nsh -c \"$1\"\n"),
+        ("actions/c.yaml", &python("c", "x")),
+        ("actions/c.py", &class("os.system('ls ' + given['x'])")),
+        ("actions/d.yaml", &python("d", "command")),
+        ("actions/d.py", &format!("import shapes_run\n{}", class("shapes_run.run(given['command'])"))),
+        ("actions/lib/shapes_run.py", "import subprocess\ndef run(x):\n    subprocess.call(x, shell=True)\n"),
+        ("actions/e.yaml", &python("e", "command")),
+        ("actions/e.py", &class("subprocess.call(['ls', given['command']])")),
+        ("actions/f.yaml", &script("f", "  cmd: {type: string, enum: [ls, pwd]}\n")),
+        ("actions/f.sh", "#!/bin/sh\nsh -c \"$1\"\n"),
+    ]);
+    let report = pack.import().unwrap();
+    for (name, named, disabled) in [
+        ("a", true, false),
+        ("b", true, true),
+        ("c", true, false),
+        ("d", true, true),
+        ("e", false, false),
+        ("f", true, false),
+    ] {
+        let codes = codes(&report, name);
+        assert_eq!(codes.contains(&"shell_code"), named, "{name}: {codes:?}");
+        assert_eq!(codes.contains(&"any_command"), disabled, "{name}: {codes:?}");
+    }
+}
+
+#[test]
+fn a_positional_argument_of_a_caller_is_no_option() {
+    let rest =
+        "  x: {type: string, position: 0, default: -a}\n  y: {position: 1, enum: [-b, c]}\n  z: {type: string}\n";
+    let pack =
+        Pack::new(&[("actions/a.yaml", &script("a", rest)), ("actions/a.sh", "#!/bin/sh\nprintf '<%s>' \"$@\"\n")]);
+    pack.import().unwrap();
+    let Some(outcome) = pack.run("a", &["y=-b", "z=1"]) else { return };
+    assert_eq!(stdout(&outcome), "<--z=1><-a><-b>", "{}", stderr(&outcome));
+    let outcome = pack.run("a", &["x=-oProxyCommand=id", "z=1"]).unwrap();
+    assert_eq!((outcome.exit.exit_status, stdout(&outcome).as_str()), (Some(1), ""));
+    assert!(stderr(&outcome).contains("x must not start with '-'"), "{}", stderr(&outcome));
+}
+
+#[test]
+fn a_secret_by_its_name_that_is_not_declared_is_named() {
+    let action = |name: &str, parameter: &str| script(name, &format!("  {parameter}\n"));
+    let pack = Pack::new(&[
+        ("actions/a.yaml", &action("a", "password: {type: string}")),
+        ("actions/a.sh", "#!/bin/sh\n"),
+        ("actions/b.yaml", &action("b", "auth_token: ")),
+        ("actions/b.sh", "#!/bin/sh\n"),
+        ("actions/c.yaml", &action("c", "token_count: {type: integer}")),
+        ("actions/c.sh", "#!/bin/sh\n"),
+    ]);
+    let report = pack.import().unwrap();
+    for (name, named) in [("a", true), ("b", true), ("c", false)] {
+        assert_eq!(codes(&report, name).contains(&"undeclared_secret"), named, "{name}: {:?}", codes(&report, name));
+    }
+}
+
+#[test]
+fn metadata_that_is_not_as_it_should_be_is_named() {
+    let parameters =
+        "  a: {}\n  b: {type: string, enum: }\n  c: {type: string, secret: 'y'}\n  d: {type: string}\n  e:\n";
+    let pack = Pack::new(&[("actions/a.yaml", &script("a", parameters)), ("actions/a.sh", "#!/bin/sh\n")]);
+    let report = pack.import().unwrap();
+    let action = report.actions.iter().find(|action| action.name == "a").unwrap();
+    let said = |words: &str| action.findings.iter().filter(|finding| finding.message.contains(words)).count();
+    assert_eq!(said("has no type; any value is accepted"), 2, "{action:?}");
+    assert_eq!(said("the key enum of b is empty"), 1, "{action:?}");
+    assert_eq!(said("secret of c is \"y\"; it is true in Bolt"), 1, "{action:?}");
+    assert_eq!(said("the script takes the secret c as an argument"), 1, "{action:?}");
+    assert_eq!(said("of d"), 0, "{action:?}");
 }

@@ -124,6 +124,7 @@ impl Graph<'_> {
             | Use::Fetched(_)
             | Use::FetchedInto(_)
             | Use::File
+            | Use::Directory
             | Use::Beside(..) => Vec::new(),
         }
     }

@@ -213,6 +213,9 @@ impl Scanner<'_> {
         self.read(&Source::Value(index));
         if (starts || self.opens_word(mode)) && self.command().is_operand() {
             self.done.operands.push(index);
+            if (value.words || value.omitted) && self.command().is_option() {
+                self.done.by_options.push(index);
+            }
         }
         let in_loop = matches!(self.command().program.as_deref(), Some("for" | "select"));
         let splits = starts && ends && self.command().program.is_some() && self.command().redirect.is_none();

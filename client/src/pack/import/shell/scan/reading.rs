@@ -55,6 +55,9 @@ impl Scanner<'_> {
                 if source.variable().is_some() && command.is_option() {
                     uses.push(Use::Operand);
                 }
+                if matches!(command.program.as_deref(), Some("cd" | "pushd")) {
+                    uses.push(Use::Directory);
+                }
                 uses.push(Use::Argument(command.id, command.given()));
             }
             Reading::Assigned(name, first) => uses.push(Use::Assigned(name, first && !place.is_later)),

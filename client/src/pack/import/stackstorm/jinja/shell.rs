@@ -14,6 +14,7 @@ use super::readers::{in_expansion, reader};
 use super::scan::{Context, PREFIXES, Scan, is_assignment};
 use super::words::Words;
 use super::{Base, Outcome, Piece, Refused, ValueOf};
+use crate::pack::import::shell::programs::is_executed;
 
 /// Programs that read an operand as code or as a command. No value may be an operand of them.
 const INTERPRETERS: &[&str] = &[
@@ -34,6 +35,11 @@ const INTERPRETERS: &[&str] = &[
     "getopts",
     "export",
     "readonly",
+    "compgen",
+    "complete",
+    "enable",
+    "bind",
+    "hash",
     "bash",
     "sh",
     "dash",
@@ -65,6 +71,7 @@ const INTERPRETERS: &[&str] = &[
     "chroot",
     "nsenter",
     "systemd-run",
+    "run-parts",
     "script",
     "gdb",
     "vim",
@@ -79,8 +86,34 @@ const INTERPRETERS: &[&str] = &[
 /// Programs whose first operand is code; values may be further operands.
 const FIRST_IS_CODE: &[&str] = &["sed", "awk", "gawk", "mawk"];
 /// Programs that an option can make run another program, so that callers must not choose options.
-const RUN_BY_OPTION: &[&str] =
-    &["find", "tar", "rsync", "scp", "sftp", "git", "curl", "wget", "nmap", "zip", "rpm", "man"];
+const RUN_BY_OPTION: &[&str] = &[
+    "find",
+    "tar",
+    "rsync",
+    "scp",
+    "sftp",
+    "git",
+    "curl",
+    "wget",
+    "nmap",
+    "zip",
+    "rpm",
+    "man",
+    "sort",
+    "split",
+    "tcpdump",
+    "ip",
+    "java",
+    "docker",
+    "podman",
+    "kubectl",
+    "apt",
+    "apt-get",
+    "yum",
+    "dnf",
+    "openssl",
+    "logrotate",
+];
 /// Result of [`rewrite`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::pack::import::stackstorm) struct Rewritten {
@@ -218,6 +251,10 @@ impl Writer<'_> {
             return match piece {
                 Piece::Value(value) if whole && !scan.command.redirected => self.fixed_program(value),
                 _ if scan.command.redirected || scan.context() == Context::Arithmetic => Ok(()),
+                _ if executed(&scan.command.word).is_some() => {
+                    let name = executed(&scan.command.word).unwrap_or_default();
+                    Err(Refused::new(format!("a value of the variable {name}, which names programs or is run")))
+                }
                 _ if is_assignment(&format!("{}x", scan.command.word)) => {
                     self.assigned = true;
                     Ok(())
@@ -291,6 +328,12 @@ impl Writer<'_> {
             false => Ok(format!("{}\"{expansion}\"}}", expansion.replace('}', ":+"))),
         }
     }
+}
+
+/// Returns the variable to which this beginning of a word assigns, if its value is run or names what is.
+fn executed(word: &str) -> Option<&str> {
+    let name = word.split_once('=')?.0.trim_end_matches('+');
+    is_executed(name).then_some(name)
 }
 
 /// True for names of parameters that hold several words, such as options.

@@ -86,6 +86,11 @@ fn code_is_refused_by_name() {
         ("echo \"$(eval {{text}})\"", "an operand of eval"),
         ("X=1 eval {{text}}", "an operand of eval"),
         ("(eval {{text}})", "an operand of eval"),
+        ("compgen -W {{text}}", "an operand of compgen"),
+        ("enable -f {{text}} x", "an operand of enable"),
+        ("run-parts {{text}}", "an operand of run-parts"),
+        ("PS4={{text}}; set -x; true", "a value of the variable PS4"),
+        ("PATH=/opt/bin:{{text}} ls", "a value of the variable PATH"),
         ("echo `cat {{text}}`", "backquotes"),
         ("sed s/{{text}}/b/ f", "in the code of sed"),
         ("sed -e {{text}} f", "in the code of sed"),
@@ -215,6 +220,8 @@ fn parameters_that_choose_programs_are_reported() {
     let done = |template: &str| rewrite(&parse(template).unwrap(), &names()).unwrap();
     assert_eq!(done("{{text}} --version").fixed, ["text"]);
     assert_eq!(done("rsync {{args}} a b").fixed, ["args"]);
+    assert_eq!(done("sort {{args}} a").fixed, ["args"]);
+    assert_eq!(done("split {{args}} a").fixed, ["args"]);
     assert_eq!(done("ls {{args}}").split, ["args"]);
     let computed =
         parse("-v{% if flag == true %} -r{% elif count == 3 %} -t{% else %} --to={{text}}{% endif %}").unwrap();

@@ -23,6 +23,17 @@ def positional(value):
     return str(value)
 
 
+def check_dashes(entry, values):
+    """Refuses a value of a caller that a program would take for an option, as Bolt does for its own positional arguments."""
+    for bolt in entry["positional"]:
+        value, allowed = values.get(bolt), entry["dashes"].get(bolt, [])
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str) and item.startswith("-") and value not in allowed and item not in allowed:
+                raise bolt_common.Unusable(
+                    "%s must not start with '-': it is passed as a positional argument" % entry["names"][bolt]
+                )
+
+
 def named(name, value, operator):
     """Arguments of a named parameter: none, `--name` for true, or `--name=value`."""
     if value is None or value is False or value == "":
@@ -37,6 +48,7 @@ def main():
     values, config = bolt_common.standard_input()
     config = bolt_common.with_source_names(config, registry["config_names"])
     places = entry["positional"]
+    check_dashes(entry, values)
     values = bolt_common.with_defaults(entry, values, config)
     parameters = bolt_common.parameters(entry, values)
     arguments = []

@@ -70,3 +70,50 @@ fn files_and_jobs_without_steps_are_listed() {
     ];
     assert_eq!(left, wanted);
 }
+
+#[test]
+fn scripts_in_other_languages_that_run_text_are_named() {
+    for (step, named) in [
+        ("script: \"#!/usr/bin/perl\\nsystem(\\\"ls $ENV{RD_OPTION_X}\\\");\"", true),
+        ("script: \"#!/usr/bin/env python3\\nimport os\\nos.system('ls ' + os.environ['RD_OPTION_X'])\"", true),
+        ("{script: \"import os\\nos.system('ls ' + x)\", scriptInterpreter: python3}", true),
+        ("script: \"#!/usr/bin/env python3\\nimport os\\nos.system('sync')\"", false),
+        ("exec: ls", false),
+    ] {
+        let (_temp, report) =
+            imported(&format!("- name: j\n  options: [{{name: x}}]\n  sequence:\n    commands:\n    - {step}\n"));
+        let found = report.actions[0].findings.iter().any(|finding| finding.code == "shell_code");
+        assert_eq!(found, named, "{step}: {:?}", report.actions[0].findings);
+    }
+}
+
+#[test]
+fn callers_choose_no_option_by_which_a_program_starts_others() {
+    for (step, name, code) in [
+        ("tar ${option.options} -cf x y", "options", "any_command"),
+        ("yum install -y ${option.packages}", "packages", "no_option"),
+        ("cd ${option.x} && ./run.sh", "x", "any_command"),
+    ] {
+        let (_temp, report) = imported(&format!(
+            "- name: j\n  options: [{{name: {name}}}]\n  sequence: {{commands: [{{exec: '{step}'}}]}}\n"
+        ));
+        let found = report.actions[0].findings.iter().any(|finding| finding.code == code);
+        assert!(found, "{step}: {:?}", report.actions[0].findings);
+    }
+}
+
+#[test]
+fn a_secret_by_its_name_that_is_not_declared_is_named() {
+    for (option, named) in [
+        ("{name: password}", true),
+        ("{name: api_token}", true),
+        ("{name: password, secure: true}", false),
+        ("{name: password, values: [a, b], enforced: true}", false),
+        ("{name: directory}", false),
+    ] {
+        let (_temp, report) =
+            imported(&format!("- name: j\n  options: [{option}]\n  sequence: {{commands: [{{exec: ls}}]}}\n"));
+        let found = report.actions[0].findings.iter().any(|finding| finding.code == "undeclared_secret");
+        assert_eq!(found, named, "{option}: {:?}", report.actions[0].findings);
+    }
+}
