@@ -326,6 +326,28 @@ const GRAMMARS: &[Grammar] = &[
         first: Role::Program,
         ..COMMON
     },
+    // Starts every file of a directory.
+    Grammar {
+        names: &["run-parts"],
+        flags: "vdh",
+        data: "ua",
+        long_flags: &[
+            "verbose",
+            "test",
+            "list",
+            "report",
+            "exit-on-error",
+            "reverse",
+            "new-session",
+            "lsbsysinit",
+            "debug",
+        ],
+        long: &[("arg", DATA), ("umask", DATA), ("regex", DATA)],
+        first: Role::Program,
+        rest: Role::Data,
+        input: Input::Never,
+        ..COMMON
+    },
 ];
 
 /// Returns how a program reads its arguments, if it runs code or starts others.

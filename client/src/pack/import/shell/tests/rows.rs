@@ -31,11 +31,13 @@ const NAMES: &[&str] = &[
     "at -f {{a}} now",
     "lxc exec web -- {{a}}",
     "gosu app {{a}}",
+    "run-parts --regex '^x' -- {{a}}",
     "find . -execdir {{a}} \\;",
 ];
 
 /// Scripts in which a value stays data.
-const DATA: &[&str] = &["mysql -e 'select 1' {{a}}", "H={{a}}; tar cf x.tar y 2> \"$H\""];
+const DATA: &[&str] =
+    &["run-parts -a {{a}} /etc/x.d", "mysql -e 'select 1' {{a}}", "H={{a}}; tar cf x.tar y 2> \"$H\""];
 
 #[test]
 fn each_row_counts() {
