@@ -152,10 +152,13 @@ mod tests {
         };
         let moved = std::thread::scope(|scope| {
             let pruner = scope.spawn(|| {
+                let mut pause = 1_u64;
                 while !done.load(Ordering::Relaxed) {
                     // Like pruning, but more often: only an empty group can be removed.
                     let _ = fs::remove_dir(&to);
-                    std::thread::sleep(std::time::Duration::from_micros(20));
+                    // Of changing length: a kernel that lets both wait for one lock makes equal pauses keep step with the moves.
+                    pause = pause * 48_271 % 0x7fff_ffff;
+                    std::thread::sleep(std::time::Duration::from_micros(20 + pause % 500));
                 }
             });
             let moved = moves();
