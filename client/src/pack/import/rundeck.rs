@@ -112,7 +112,7 @@ fn read(tree: &SourceTree, path: &str) -> Result<Result<Vec<Value>, ImportFindin
     if path.ends_with(".xml") {
         let text = tree.text(path).unwrap_or_default();
         return match xml::read(text) {
-            Ok(root) => Ok(Ok(job::of_xml(&root))),
+            Ok(root) => Ok(job::of_xml(&root).map_err(|problem| unreadable(problem, None))),
             Err(xml::XmlError::Limit(problem)) => Err(ImportError::refused(path, problem)),
             Err(xml::XmlError::Syntax(problem)) => Ok(Err(unreadable(problem, None))),
         };

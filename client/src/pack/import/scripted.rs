@@ -111,7 +111,9 @@ pub(super) fn rewritten(
     };
     let mut done = if is_shell(program) {
         let refused = |refused| ("placeholder", format!("{refused}; write a script that reads variables"));
-        shell::rewrite(parts, values, arguments).map_err(refused)?
+        let mut done = shell::rewrite(parts, values, arguments).map_err(refused)?;
+        done.needs.extend(needs_beyond_bash(program, values.len()));
+        done
     } else if let [] | [Part::Text(_)] = parts {
         let text = parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect();
         Rewritten { script: text, ..Rewritten::default() }
@@ -123,6 +125,14 @@ pub(super) fn rewritten(
         done.script.insert_str(0, &format!("#!{shell}\n"));
     }
     Ok(done)
+}
+
+/// Returns what a script of ksh or zsh needs of `count` values. Scripts are read as bash reads them; these shells also evaluate
+/// operands of `[`, flags of expansions and qualifiers of patterns.
+fn needs_beyond_bash(program: &str, count: usize) -> impl Iterator<Item = (usize, Need)> {
+    let count = if ["ksh", "zsh"].contains(&program) { count } else { 0 };
+    let need = Need { limit: Limit::Path, reader: program.to_owned(), followed: true };
+    (0..count).map(move |index| (index, need.clone()))
 }
 
 /// True for the text of a script that a shell reads.
@@ -295,7 +305,14 @@ fn forbid_options(parameter: &mut Parameter, sink: &mut Sink<'_>) {
 
 /// True for a name of a parameter that holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
+    const LAST_WORDS: [&str; 6] = ["pwd", "pass", "passcode", "cred", "creds", "credentials"];
+    let last_word = name.rsplit(['_', '-']).next().unwrap_or(name);
+    // Of `DbPwd`, too.
+    let hump = last_word.rfind(|c: char| c.is_ascii_uppercase()).map_or("", |at| &last_word[at..]);
     let name = name.to_ascii_lowercase();
+    if [last_word, hump].iter().any(|word| LAST_WORDS.contains(&word.to_ascii_lowercase().as_str())) {
+        return true;
+    }
     // A token of a page is none.
     let page = name.ends_with("nexttoken");
     !page

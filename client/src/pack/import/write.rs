@@ -1,10 +1,13 @@
 //! Writes a plan: into a temporary directory beside the target, then one rename. After an error nothing is there.
 
+mod temporary;
+
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use self::temporary::Temporary;
 use super::plan::Plan;
 use crate::pack::PackError;
 
@@ -32,8 +35,7 @@ pub(super) fn remove_empty(made: &[PathBuf]) {
 /// Writes the files of `plan` as the directory `to`.
 pub(super) fn write(plan: &Plan, to: &Path) -> Result<(), PackError> {
     let parent = parent(to);
-    let temporary = tempfile::Builder::new().prefix(".bolt-import-").tempdir_in(parent);
-    let temporary = temporary.map_err(PackError::file("write", parent))?;
+    let temporary = Temporary::new_in(parent).map_err(PackError::file("write", parent))?;
     let root = temporary.path().join("pack");
     fs::create_dir(&root).map_err(PackError::file("create", &root))?;
     for (path, file) in &plan.files {

@@ -101,7 +101,7 @@ impl Reading<'_> {
                     ..Shape::default()
                 }
             }
-            "Integer" => Shape::of_numbers(true, number(arguments.first())?, number(arguments.get(1))?),
+            "Integer" => whole_numbers(arguments)?,
             "Float" | "Numeric" => Shape::of_numbers(false, number(arguments.first())?, number(arguments.get(1))?),
             "String" => string(arguments)?,
             "Enum" => enumeration(arguments)?,
@@ -262,6 +262,19 @@ fn number(bound: Option<&Expr>) -> Result<Option<Number>, TypeError> {
         Some(Expr::Float(number)) => Ok(Number::from_f64(*number)),
         Some(_) => Err(TypeError::Syntax("a bound is no number".to_owned())),
     }
+}
+
+/// Bounds beyond 64 bits, and fractions, are no bounds for Puppet either, which refuses the type.
+fn whole_numbers(arguments: &[Expr]) -> Result<Shape, TypeError> {
+    let bounds: Vec<Expr> = arguments
+        .iter()
+        .map(|bound| if matches!(bound, Expr::Float(_)) { Expr::Default } else { bound.clone() })
+        .collect();
+    let mut shape = Shape::of_numbers(true, number(bounds.first())?, number(bounds.get(1))?);
+    if bounds != arguments {
+        shape.lose("a bound that is no integer of 64 bits".to_owned());
+    }
+    Ok(shape)
 }
 
 fn string(arguments: &[Expr]) -> Result<Shape, TypeError> {

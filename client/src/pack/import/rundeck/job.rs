@@ -204,18 +204,20 @@ fn timeout(job: &Value, sink: &mut Sink<'_>) -> u64 {
     seconds.saturating_add(digits.parse().unwrap_or(0))
 }
 
-/// Returns the jobs of a document of XML, in the shape that they have in YAML.
-pub(super) fn of_xml(root: &xml::Element) -> Vec<Value> {
+/// Returns the jobs of a document of XML, in the shape that they have in YAML. An element that a job or step has once is an error
+/// where it is there twice.
+pub(super) fn of_xml(root: &xml::Element) -> Result<Vec<Value>, String> {
     root.children("job").map(one_of_xml).collect()
 }
 
-fn one_of_xml(job: &xml::Element) -> Value {
+fn one_of_xml(job: &xml::Element) -> Result<Value, String> {
+    job.has_each_once()?;
     let mut value = Map::new();
     for child in &job.children {
         let text = child.text.trim();
         match child.name.as_str() {
             "sequence" => {
-                let commands: Vec<Value> = child.children("command").map(steps::of_xml).collect();
+                let commands = child.children("command").map(steps::of_xml).collect::<Result<Vec<Value>, String>>()?;
                 let sequence = json!({
                     "keepgoing": child.attribute("keepgoing"),
                     "strategy": child.attribute("strategy"),
@@ -224,10 +226,11 @@ fn one_of_xml(job: &xml::Element) -> Value {
                 value.insert("sequence".to_owned(), sequence);
             }
             "context" => {
+                child.has_each_once()?;
                 let project = child.child("project").map(|project| project.text.trim());
                 value.insert("project".to_owned(), json!(project));
                 let options = child.child("options").into_iter().flat_map(|options| options.children("option"));
-                value.insert("options".to_owned(), options.map(option_of_xml).collect());
+                value.insert("options".to_owned(), options.map(option_of_xml).collect::<Result<Value, String>>()?);
             }
             "nodefilters" => {
                 let filter = child.child("filter").map_or_else(|| filters_of_xml(child), |f| f.text.trim().to_owned());
@@ -239,7 +242,7 @@ fn one_of_xml(job: &xml::Element) -> Value {
             name => drop(value.insert(name.to_owned(), json!(text))),
         }
     }
-    Value::Object(value)
+    Ok(Value::Object(value))
 }
 
 /// The older filters: `<include><tags>web</tags></include>`.
@@ -250,11 +253,12 @@ fn filters_of_xml(filters: &xml::Element) -> String {
     filters.children.iter().flat_map(of).collect::<Vec<_>>().join(", ")
 }
 
-fn option_of_xml(option: &xml::Element) -> Value {
+fn option_of_xml(option: &xml::Element) -> Result<Value, String> {
+    option.has_each_once()?;
     let mut value: Map<String, Value> =
         option.attributes.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     if let Some(description) = option.child("description") {
         value.insert("description".to_owned(), json!(description.text.trim()));
     }
-    Value::Object(value)
+    Ok(Value::Object(value))
 }

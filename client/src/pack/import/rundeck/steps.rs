@@ -303,7 +303,8 @@ fn first_line(text: &str) -> &str {
 }
 
 /// Returns a step in the shape that it has in YAML.
-pub(super) fn of_xml(command: &xml::Element) -> Value {
+pub(super) fn of_xml(command: &xml::Element) -> Result<Value, String> {
+    command.has_each_once()?;
     let mut step = serde_json::Map::new();
     for child in &command.children {
         let text = || Value::from(child.text.trim_matches('\n'));
@@ -324,7 +325,7 @@ pub(super) fn of_xml(command: &xml::Element) -> Value {
                 step.insert("type".to_owned(), Value::from(child.attribute("type").unwrap_or_default()));
             }
             "errorhandler" => {
-                let mut handler = of_xml(child);
+                let mut handler = of_xml(child)?;
                 if let Some(kept) = child.attribute("keepgoingOnSuccess") {
                     handler["keepgoingOnSuccess"] = Value::from(kept);
                 }
@@ -333,5 +334,5 @@ pub(super) fn of_xml(command: &xml::Element) -> Value {
             _ => {}
         }
     }
-    Value::Object(step)
+    Ok(Value::Object(step))
 }

@@ -29,6 +29,16 @@ impl Element {
     pub(super) fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)
     }
+
+    /// Refuses two children of one name, of which readers would take either.
+    pub(super) fn has_each_once(&self) -> Result<(), String> {
+        let mut names: Vec<&str> = self.children.iter().map(|child| child.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(format!("<{}> has <{}> more than once", self.name, pair[0])),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Error of a document.
@@ -90,7 +100,16 @@ pub(super) fn read(text: &str) -> Result<Element, XmlError> {
     if stack.len() != 1 {
         return Err(XmlError::Syntax("an element does not end".to_owned()));
     }
-    stack.pop().and_then(|mut root| root.children.pop()).ok_or_else(|| XmlError::Syntax("it has no element".to_owned()))
+    let document = stack.pop().unwrap_or_default();
+    if !document.text.trim().is_empty() {
+        return Err(XmlError::Syntax("it has text outside its element".to_owned()));
+    }
+    let mut roots = document.children.into_iter();
+    match (roots.next(), roots.next()) {
+        (Some(root), None) => Ok(root),
+        (Some(_), Some(_)) => Err(XmlError::Syntax("it has more than one element that is in no other".to_owned())),
+        (None, _) => Err(XmlError::Syntax("it has no element".to_owned())),
+    }
 }
 
 fn top(stack: &mut [Element]) -> &mut Element {
@@ -163,6 +182,13 @@ mod tests {
     }
 
     #[test]
+    fn children_that_are_there_twice_are_found() {
+        let root = read("<a><b/><c>x</c><b/></a>").unwrap();
+        assert_eq!(root.has_each_once(), Err("<a> has <b> more than once".to_owned()));
+        assert_eq!(read("<a><b/><c><b/></c></a>").unwrap().has_each_once(), Ok(()));
+    }
+
+    #[test]
     fn entities_and_depth_are_refused() {
         for (text, words) in [
             ("<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "a document type"),
@@ -174,7 +200,9 @@ mod tests {
             let Err(XmlError::Limit(problem)) = read(text) else { panic!("{text:.40}") };
             assert!(problem.contains(words), "{problem}");
         }
-        for text in ["<a>", "</a>", "<a></b>", "<a", "", "x", "<a b=c/>", "<a>&#xD800;</a>"] {
+        for text in
+            ["<a>", "</a>", "<a></b>", "<a", "", "x", "<a b=c/>", "<a>&#xD800;</a>", "<a/><b/>", "<a/>x", "x<a/>"]
+        {
             assert!(matches!(read(text), Err(XmlError::Syntax(_))), "{text}: {:?}", read(text));
         }
     }

@@ -1,6 +1,6 @@
 //! Programs that start another one, which their arguments name.
 
-use super::grammar::{COMMON, Grammar, Role};
+use super::grammar::{COMMON, Grammar, Input, Role};
 use super::limit::Limit;
 
 const DATA: &[Role] = &[Role::Data];
@@ -77,10 +77,16 @@ static CONTAINER: Grammar = Grammar {
     ..COMMON
 };
 
+/// Programs that take a path for the name of a service: of a script that they run, or of a unit that they install.
+const MANAGERS: &[&str] = &["service", "invoke-rc.d", "rc-service", "systemctl"];
+
+static MANAGER: Grammar = Grammar { input: Input::Never, ..COMMON };
+
 /// Returns how such a program reads its arguments up to the name of the other one.
 pub(super) fn grammar(program: &str) -> Option<&'static Grammar> {
     let starter = STARTERS.contains(&program).then_some(&STARTER);
-    starter.or_else(|| CONTAINERS.contains(&program).then_some(&CONTAINER))
+    let container = || CONTAINERS.contains(&program).then_some(&CONTAINER);
+    starter.or_else(container).or_else(|| MANAGERS.contains(&program).then_some(&MANAGER))
 }
 
 /// True for programs that start the one after their first operand, which is data.

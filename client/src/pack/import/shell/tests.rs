@@ -98,6 +98,9 @@ fn a_value_that_a_script_reads_as_code_is_limited() {
         ("python3 -c \"print('{{a}}')\"", Limit::Word, "python3"),
         ("sed -i 's/x/{{a}}/' f", Limit::Word, "sed"),
         ("awk '{print {{a}}}' f", Limit::Word, "awk"),
+        // A path names another script, or a unit that is installed.
+        ("sudo service {{a}} restart", Limit::Word, "service"),
+        ("systemctl --quiet enable --now {{a}}", Limit::Word, "systemctl"),
         ("mysql -h h -e \"select {{a}}\"", Limit::Word, "mysql"),
         ("echo \"iptables -D {{a}}\" | at now", Limit::Path, "at"),
         ("cat <<EOF | ssh host\nls {{a}}\nEOF", Limit::Path, "ssh"),

@@ -100,6 +100,8 @@ fn a_restriction_that_is_lost_is_named() {
         ("Variant[String[5, 9], Enum[a]]", "the length or the pattern"),
         ("Pattern[/(a)\\1/]", "refers back"),
         ("Hash[Integer, String]", "the type of keys"),
+        ("Integer[0, 99999999999999999999]", "a bound that is no integer of 64 bits"),
+        ("Integer[0.5]", "a bound that is no integer of 64 bits"),
         ("Foo::Bar", "the type Foo::Bar, which is not known here"),
     ] {
         let (_, shape) = schema(text);

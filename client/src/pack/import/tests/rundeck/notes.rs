@@ -72,6 +72,33 @@ fn files_and_jobs_without_steps_are_listed() {
 }
 
 #[test]
+fn an_element_that_is_there_twice_is_not_chosen_from() {
+    let job = |head: &str, step: &str| {
+        format!("<joblist><job><name>x</name>{head}<sequence><command>{step}</command></sequence></job></joblist>")
+    };
+    for (text, named) in [
+        (job("", "<exec>a</exec><exec>b</exec>"), "<command> has <exec> more than once"),
+        (job("<name>y</name>", "<exec>a</exec>"), "<job> has <name> more than once"),
+        (job("<context><options/><options/></context>", "<exec>a</exec>"), "<context> has <options> more than once"),
+        (
+            job("", "<exec>a</exec><errorhandler><exec>a</exec><exec>b</exec></errorhandler>"),
+            "<errorhandler> has <exec> more than once",
+        ),
+        (job("", "<exec>a</exec>") + "<joblist/>", "more than one element"),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("from")).unwrap();
+        fs::write(temp.path().join("from/job.xml"), &text).unwrap();
+        let Err(ImportError::NothingRuns { report, .. }) = import(&temp.path().join("from"), &temp.path().join("pack"))
+        else {
+            panic!("{text}");
+        };
+        let found = findings(&report);
+        assert!(found.contains("[unreadable]") && found.contains(named), "{text}: {found}");
+    }
+}
+
+#[test]
 fn scripts_in_other_languages_that_run_text_are_named() {
     for (step, named) in [
         ("script: \"#!/usr/bin/perl\\nsystem(\\\"ls $ENV{RD_OPTION_X}\\\");\"", true),
@@ -84,6 +111,19 @@ fn scripts_in_other_languages_that_run_text_are_named() {
             imported(&format!("- name: j\n  options: [{{name: x}}]\n  sequence:\n    commands:\n    - {step}\n"));
         let found = report.actions[0].findings.iter().any(|finding| finding.code == "shell_code");
         assert_eq!(found, named, "{step}: {:?}", report.actions[0].findings);
+    }
+}
+
+#[test]
+fn values_in_scripts_of_shells_that_evaluate_more_than_bash_are_limited() {
+    for (first, limited) in
+        [("#!/bin/ksh", true), ("#!/usr/bin/env zsh", true), ("#!/bin/bash", false), ("#!/bin/sh", false)]
+    {
+        let (_temp, report) = imported(&format!(
+            "- name: j\n  options: [{{name: x}}]\n  sequence: {{commands: [{{script: \"{first}\\n[ @option.x@ -eq 1 ]\"}}]}}\n"
+        ));
+        let found = report.actions[0].findings.iter().any(|finding| finding.code == "value_limited");
+        assert_eq!(found, limited, "{first}: {:?}", report.actions[0].findings);
     }
 }
 
@@ -107,6 +147,10 @@ fn a_secret_by_its_name_that_is_not_declared_is_named() {
     for (option, named) in [
         ("{name: password}", true),
         ("{name: api_token}", true),
+        ("{name: DbPwd}", true),
+        ("{name: mysql-pass}", true),
+        ("{name: smtp_credentials}", true),
+        ("{name: bypass}", false),
         ("{name: password, secure: true}", false),
         ("{name: password, values: [a, b], enforced: true}", false),
         ("{name: directory}", false),
