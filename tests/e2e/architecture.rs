@@ -6,6 +6,7 @@ mod words;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above")
@@ -228,14 +229,15 @@ fn one_tls_provider_and_no_http_2() {
 #[test]
 fn the_api_does_not_carry_the_sdk() {
     bolt_tests::binaries();
-    let holds = |program: &str, what: &[u8]| {
-        let bytes = fs::read(bolt_client::local::binary(program).unwrap()).unwrap();
-        bytes.windows(what.len()).any(|window| window == what)
+    // A search of our own takes two minutes where it is not optimised: the programs have hundreds of megabytes.
+    let holds = |program: &str| {
+        let path = bolt_client::local::binary(program).unwrap();
+        let found = Command::new("grep").args(["-qaF", "x-amz-content-sha256"]).arg(path).status().unwrap();
+        found.code().filter(|code| *code < 2).unwrap_or_else(|| panic!("grep: {found}")) == 0
     };
-    let header = b"x-amz-content-sha256";
-    assert!(holds("bolt-sync", header));
+    assert!(holds("bolt-sync"));
     for program in ["bolt-agent", "bolt-launch"] {
-        assert!(!holds(program, header), "{program}");
+        assert!(!holds(program), "{program}");
     }
 }
 
