@@ -23,6 +23,7 @@ pub(crate) mod fuzz;
 mod lines;
 mod names;
 mod plan;
+mod processes;
 mod program;
 mod puppet;
 mod python_facts;

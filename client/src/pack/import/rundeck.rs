@@ -12,6 +12,7 @@
 mod context;
 mod interpreter;
 mod job;
+mod leftover;
 mod options;
 mod powershell;
 mod steps;

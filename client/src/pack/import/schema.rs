@@ -52,6 +52,27 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
     }
 }
 
+/// True for a value that says nothing: none, empty or false.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.trim().is_empty() || text.trim() == "false",
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+/// Notes a default that a shell would expand where it is text of a script, as it was in the source.
+pub(super) fn note_expansion(name: &str, default: &str, place: &[&str], sink: &mut Sink<'_>) {
+    if default.starts_with('~') || default.contains(['*', '?', '$', '`']) {
+        let message = format!(
+            "the default of {name} has characters that the source's shell may have expanded (~ * ? $ `); here they are text"
+        );
+        sink.add("default_expands", Effect::Note, place, message);
+    }
+}
+
 /// Converts a default that does not have its type, or drops it.
 pub(super) fn fit_default(schema: &mut Map<String, Value>, place: &[&str], sink: &mut Sink<'_>) {
     let name = place.last().copied().unwrap_or_default();

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use packs_schema::base::document::from_value;
+use packs_schema::pack::param::Schema;
+use packs_schema::pack::param::check::check;
 use serde_json::{Map, Value, json};
 
 use super::any_command;
@@ -202,7 +205,7 @@ pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], 
     };
     let needs: Vec<_> = scripts.iter().flat_map(|script| script.needs.iter().cloned()).collect();
     let (operands, split) = (of(|script| &script.operands), of(|script| &script.split));
-    limit(parameters, &needs, &operands, sink);
+    limit(parameters, &needs, &operands, &of(|script| &script.cut), sink);
     let by_options = of(|script| &script.by_options).into_iter().filter(|index| parameters[*index].value.words);
     let (chosen, words): (BTreeSet<usize>, BTreeSet<usize>) =
         by_options.partition(|index| gives_options(&parameters[*index].source));
@@ -223,7 +226,14 @@ pub(super) fn limit_values(parameters: &mut [Parameter], scripts: &[Rewritten], 
 }
 
 /// Limits the values of parameters to what the scripts need: `needs` and `operands` are by the index of the parameter.
-fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTreeSet<usize>, sink: &mut Sink<'_>) {
+/// `cut` are operands that may be cut into several words.
+fn limit(
+    parameters: &mut [Parameter],
+    needs: &[(usize, Need)],
+    operands: &BTreeSet<usize>,
+    cut: &BTreeSet<usize>,
+    sink: &mut Sink<'_>,
+) {
     for (index, parameter) in parameters.iter_mut().enumerate() {
         let need = needs
             .iter()
@@ -235,6 +245,7 @@ fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTree
         let place = ["parameters", name.as_str()];
         let default = parameter.default().unwrap_or_default().to_owned();
         let operand = operand && !default.starts_with('-');
+        let is_cut = operand && cut.contains(&index) && fits(Limit::Free.pattern_of_words(), &default);
         match need {
             // Its author has said what it may be, and nothing that was followed runs it.
             Some(need)
@@ -258,26 +269,44 @@ fn limit(parameters: &mut [Parameter], needs: &[(usize, Need)], operands: &BTree
                 sink.add("value_as_code", Effect::Blocks, &place, message);
             }
             Some(need) => {
-                let message = format!(
-                    "{} would run the value of {name} as code; it may be {} now",
-                    need.reader,
-                    need.limit.words()
-                );
+                let harm = match shell::manages_services(&need.reader) {
+                    true => format!("would take a path in {name} for a script or unit that it starts"),
+                    false => format!("would run the value of {name} as code"),
+                };
+                let message = format!("{} {harm}; it may be {} now", need.reader, need.limit.words());
                 sink.add("value_limited", Effect::Safer, &place, message);
-                if let Some(pattern) = need.limit.pattern(operand) {
-                    parameter.schema.insert("pattern".to_owned(), json!(pattern));
-                }
+                let pattern = if is_cut { Some(need.limit.pattern_of_words()) } else { need.limit.pattern(operand) };
+                parameter.schema.extend(pattern.map(|pattern| ("pattern".to_owned(), json!(pattern))));
             }
             None if operand && parameter.is_text() && !parameter.restricted => {
-                let message = format!("{name} must not begin with '-': a program would take it for an option");
+                let message = match is_cut {
+                    true => format!("no word of {name} may begin with '-': a program would take it for an option"),
+                    false => format!("{name} must not begin with '-': a program would take it for an option"),
+                };
                 sink.add("no_option", Effect::Safer, &place, message);
-                if let Some(pattern) = Limit::Free.pattern(true) {
-                    parameter.schema.insert("pattern".to_owned(), json!(pattern));
+                let pattern = if is_cut { Some(Limit::Free.pattern_of_words()) } else { Limit::Free.pattern(true) };
+                parameter.schema.extend(pattern.map(|pattern| ("pattern".to_owned(), json!(pattern))));
+            }
+            None if operand && parameter.is_text() => {
+                let pattern = parameter.schema.get("pattern").and_then(Value::as_str);
+                if pattern
+                    .is_some_and(|pattern| ["-a", "-", "--a", "-oA=b", "-1"].iter().any(|text| fits(pattern, text)))
+                {
+                    let message = format!(
+                        "the pattern of {name} lets it begin with '-', which a program would take for an option; change the pattern"
+                    );
+                    sink.add("option_allowed", Effect::Note, &place, message);
                 }
             }
             None => {}
         }
     }
+}
+
+/// True if a pattern takes `text`, or is none that is read here.
+fn fits(pattern: &str, text: &str) -> bool {
+    let schema = from_value::<Schema>(&json!({"type": "string", "pattern": pattern}));
+    schema.is_ok_and(|schema| check(&schema, &json!(text)).is_empty())
 }
 
 /// Limits words of a program whose options may start others to such that are no options.

@@ -29,6 +29,7 @@ use std::fmt;
 
 pub(super) use self::flow::Need;
 pub(super) use self::limit::{Limit, is_plain_pattern, limit_of_pattern};
+pub(super) use self::starters::manages_services;
 
 /// Part of a script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub(super) struct Rewritten {
     pub(super) needs: Vec<(usize, Need)>,
     /// Values that a program would take for options if they began with `-`.
     pub(super) operands: Vec<usize>,
+    /// Of these, values that may be cut into several words first.
+    pub(super) cut: Vec<usize>,
     /// Values that are split into words.
     pub(super) split: Vec<usize>,
     /// Values that are words of a program whose options may start others, and where there may be more or less than one.
@@ -94,7 +97,7 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut scanned = scan::scan(parts, values)?;
     scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
-    let flow::Needs { limits: mut needs, programs, started } = flow::needs(&scanned.facts, values, &mut operands)?;
+    let flow::Needs { limits: mut needs, programs, started, cut } = flow::needs(&scanned.facts, values, &mut operands)?;
     let construct = evaluates(parts, &scanned.facts);
     if let Some(index) = programs.first()
         && let Some(construct) = construct
@@ -116,8 +119,13 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     split.sort_unstable();
     split.dedup();
     let (by_options, programs) = (scanned.by_options, programs.union(&started).copied().collect());
-    Ok(Rewritten { script: scanned.out, needs, operands, split, by_options, programs })
+    let cuts = |part: &Part| matches!(part, Part::Text(text) if CUTTING.iter().any(|way| text.contains(way)));
+    let cut = if parts.iter().any(cuts) { cut.into_iter().collect() } else { Vec::new() };
+    Ok(Rewritten { script: scanned.out, needs, operands, cut, split, by_options, programs })
 }
+
+/// Text of scripts that cut a value into words.
+const CUTTING: &[&str] = &["tr ", "IFS", "//", "cut ", "sed ", "awk ", "jq ", "mapfile", "readarray", "read ", "fold "];
 
 /// Returns which values of its environment a script gives to programs as arguments, with the program. Nothing is returned
 /// of a script that cannot be read.
@@ -152,8 +160,28 @@ fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
 }
 
 /// Constructs by which a script may evaluate text that reached it on any way.
-const EVALUATING: &[&str] =
-    &["eval", "coproc", "system(", "popen(", ">(", "/dev/fd/", "${!", "$_", "hash -p", "| getline", "|getline"];
+const EVALUATING: &[&str] = &[
+    "eval",
+    "coproc",
+    "system(",
+    "popen(",
+    ">(",
+    "/dev/fd/",
+    "${!",
+    "$_",
+    "hash -p",
+    "| getline",
+    "|getline",
+    // A name for a command, and ways to read variables that have other names then.
+    "alias",
+    "printenv",
+    "envsubst",
+    "<(env",
+    "compgen -v",
+];
+
+/// Text by which a script may read all variables.
+const ALL_VARIABLES: &[&str] = &["${!", "env", "printenv", "compgen", "export -p", "declare -p", "set |"];
 
 /// Limits each value of a script to characters that no shell gives a meaning to.
 fn limit_all(
@@ -163,8 +191,15 @@ fn limit_all(
     construct: &str,
     needs: &mut Vec<(usize, Need)>,
 ) {
+    let reads_all = parts.iter().any(|part| {
+        matches!(part, Part::Text(text) if ALL_VARIABLES.iter().any(|way| text.match_indices(way).any(|(at, _)| {
+            let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            !text[..at].ends_with(letter) && !text[at + way.len()..].starts_with(letter)
+        }) || *way == "${!" && text.contains(way)))
+    });
     for (index, value) in values.iter().enumerate().filter(|(_, value)| value.limit < Limit::Path && !value.listed) {
-        let is_read = arguments.contains(&index)
+        let is_read = reads_all
+            || arguments.contains(&index)
             || parts.iter().any(|part| match part {
                 Part::Value(other) => *other == index,
                 Part::Text(text) => text.contains(&value.variable),

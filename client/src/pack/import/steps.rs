@@ -15,7 +15,7 @@ use super::plan::PlannedFile;
 const DIRECTORY: &str = "actions/bolt_steps";
 const RUNNER: &str = "bolt_steps/run_steps.py";
 /// Longest time-out of an action, in seconds.
-const MAX_TIMEOUT: u64 = 86_400;
+pub(super) const MAX_TIMEOUT: u64 = 86_400;
 
 /// Text that is made of texts and of values of variables when the action runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +97,12 @@ impl Step {
             handler: None,
         }
     }
+
+    /// Returns the scripts of the step and of its handler, with their names.
+    pub(super) fn scripts(&self) -> impl Iterator<Item = (&str, &str)> {
+        let handler = self.handler.as_ref().map(|(handler, _)| (handler.name.as_str(), handler.script.as_str()));
+        std::iter::once((self.name.as_str(), self.script.as_str())).chain(handler)
+    }
 }
 
 /// Action of steps.
@@ -114,6 +120,10 @@ pub(super) struct StepsAction<'a> {
     pub(super) timeout: u64,
     /// Account to run as; none for one of the execution's own.
     pub(super) run_as: Option<String>,
+    /// Processes that the scripts start may stay after its end.
+    pub(super) leftovers: bool,
+    /// One execution at a time on an instance.
+    pub(super) alone: bool,
     /// Exit statuses 168, 169 and 194 have the meaning that Systems Manager gives them.
     pub(super) ssm: bool,
 }
@@ -139,6 +149,12 @@ impl StepsAction<'_> {
         });
         if let Some(account) = self.run_as {
             bolt["run_as"] = json!(account);
+        }
+        if self.alone {
+            bolt["concurrency"] = json!({"max": 1, "when_busy": "reject"});
+        }
+        if self.leftovers {
+            bolt["leftovers"] = json!("keep");
         }
         let text = ActionText {
             name: self.name,

@@ -7,6 +7,7 @@ mod mutated;
 mod names;
 mod puppet;
 mod rundeck;
+mod silent;
 mod sources;
 mod ssm;
 mod stackstorm;

@@ -1,4 +1,4 @@
-//! Properties of a task's script that its metadata does not tell: processes that stay, and programs that it needs.
+//! Properties of a task's script that its metadata does not tell: programs that it needs, and who sees its secrets.
 
 use super::parameters::Parameters;
 use crate::pack::import::code_lines::code;
@@ -15,20 +15,6 @@ pub(super) fn note_puppet(path: &str, text: &str, sink: &mut Sink<'_>) {
     }
 }
 
-/// Returns the place where the script starts a process that stays behind.
-pub(super) fn leaves_process(text: &str) -> Option<usize> {
-    let stays = |line: &str| {
-        let word =
-            |wanted: &str| line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| word == wanted);
-        word("nohup")
-            || word("disown")
-            || word("setsid")
-            || line.contains("Process.daemon")
-            || line.contains("Process.detach")
-    };
-    code(text).find(|(_, line)| stays(line)).map(|(number, _)| number)
-}
-
 /// Notes where the shell script at `path` gives a secret of its environment to a program as an argument.
 pub(super) fn note_secret_arguments(path: &str, text: &str, parameters: &Parameters, sink: &mut Sink<'_>) {
     if !is_shell_script(text, ReadBy::FirstLine("/bin/sh")) {
@@ -43,7 +29,7 @@ pub(super) fn note_secret_arguments(path: &str, text: &str, parameters: &Paramet
 
 /// Notes that secrets are visible to some.
 pub(super) fn note_secrets(parameters: &Parameters, in_environment: bool, sink: &mut Sink<'_>) {
-    if in_environment && let Some(name) = parameters.secrets.first() {
+    for name in parameters.secrets.iter().filter(|_| in_environment) {
         let message = format!(
             "{name} is in the environment of the task's processes, which root and the task's own account can read; in the \
              metadata, input_method stdin avoids that"
@@ -56,15 +42,4 @@ fn needs_puppet(line: &str) -> bool {
     ["require 'puppet'", "require \"puppet\"", "require 'facter'", "require \"facter\""]
         .iter()
         .any(|load| line.starts_with(load))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn processes_that_stay_are_found() {
-        assert_eq!(leaves_process("#!/bin/sh\n# nohup\nnohup x &\n"), Some(3));
-        assert_eq!(leaves_process("echo nohupped\n"), None);
-    }
 }

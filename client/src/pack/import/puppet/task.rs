@@ -17,7 +17,7 @@ use crate::pack::import::python_facts::{Facts, python2};
 use crate::pack::import::report::{ActionReport, Effect, ImportFinding};
 use crate::pack::import::schema::Sink;
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::{ImportError, any_command, clients, code_lines, program};
+use crate::pack::import::{ImportError, any_command, clients, code_lines, processes, program};
 
 /// Features that an instance of Bolt may have.
 const FEATURES: [&str; 2] = ["shell", "puppet-agent"];
@@ -276,14 +276,7 @@ impl Task<'_> {
             if matches!(one.method, InputMethod::Environment | InputMethod::Both) {
                 scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
             }
-            if let Some(line) = scripts::leaves_process(&one.text).filter(|_| !leftovers) {
-                leftovers = true;
-                let message = format!(
-                    "{}:{line}: starts a process that stays after the task; it is kept (bolt.leftovers)",
-                    one.source
-                );
-                sink.add("leaves_process", Effect::Note, &[], message);
-            }
+            leftovers |= processes::note_script(&one.source, &one.text, false, &[], sink);
         }
         let clients: Vec<BTreeSet<String>> = usable.iter().map(|one| self.clients(one)).collect();
         if !clients.is_empty() && clients.iter().all(|clients| !clients.is_empty()) {

@@ -7,8 +7,8 @@ use crate::pack::import::shell::{Limit, Part, ScriptValue};
 use crate::pack::import::steps::{Piece, Variable};
 
 /// Contexts of Rundeck; a name in braces that begins with one is no variable of a shell.
-const CONTEXTS: [&str; 10] =
-    ["option", "unquotedoption", "job", "node", "data", "globals", "execution", "export", "file", "user"];
+const CONTEXTS: [&str; 11] =
+    ["option", "unquotedoption", "job", "node", "data", "globals", "execution", "export", "file", "user", "result"];
 
 /// Notation of places that Rundeck reads in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

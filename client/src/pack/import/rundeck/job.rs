@@ -7,18 +7,18 @@ use serde_json::{Map, Value, json};
 
 use super::context::Context;
 use super::steps::{self, Steps};
-use super::{options, xml};
+use super::{leftover, options, xml};
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
 use crate::pack::import::scripted::{Parameter, limit_values};
 use crate::pack::import::secrets;
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::steps::{StepsAction, Variable};
-use crate::pack::import::{any_command, code_lines};
+use crate::pack::import::steps::{MAX_TIMEOUT, StepsAction, Variable};
+use crate::pack::import::{any_command, code_lines, processes};
 
 /// Time-out of a job that names none, in seconds. Rundeck has no limit.
-const TIMEOUT: u64 = 86_400;
+const TIMEOUT: u64 = MAX_TIMEOUT;
 
 /// Converts a job.
 pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) -> Converted {
@@ -44,6 +44,12 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
     };
     let mut planned = Vec::new();
     for (index, command) in sequence.get("commands").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if command.get("enabled").and_then(truth) == Some(false) {
+            let message = format!("step {} is disabled and left out", index + 1);
+            sink.add("step_disabled", Effect::Note, &["sequence"], message);
+            continue;
+        }
+        leftover::note_step(command, index + 1, &mut sink);
         match reading.step(command, index + 1) {
             Ok(step) => planned.push(step),
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
@@ -73,7 +79,8 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         sink.add(secrets::CODE, Effect::Note, &["sequence"], message);
     }
     limit_values(&mut parameters, &scripts, &mut sink);
-    describe(job, &mut sink);
+    leftover::note_variables(&planned, &parameters, &context, &mut sink);
+    leftover::describe(job, &mut sink);
     let run_as = account(&accounts, &mut sink);
     let blocked = |sink: &Sink<'_>| sink.findings.iter().any(|finding| finding.effect == Effect::Blocks);
     if planned.is_empty() && !blocked(&sink) {
@@ -83,6 +90,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         let report = report(name, path, sink);
         return Converted { report, action_file: None, files: BTreeMap::new(), registered: None };
     }
+    let leftovers = processes::note_steps(&planned, run_as.as_deref() == Some("root"), &["sequence"], &mut sink);
     let mut variables: BTreeMap<String, Variable> = context.variables.into_iter().collect();
     variables.extend(parameters.iter().zip(delimiters).map(|(parameter, delimiter)| {
         (parameter.value.variable.clone(), Variable::Parameter(parameter.bolt.clone(), delimiter))
@@ -97,6 +105,8 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         steps: planned,
         timeout: timeout(job, &mut sink),
         run_as,
+        leftovers,
+        alone: job.get("multipleExecutions").and_then(truth) != Some(true),
         ssm: false,
     };
     let (text, files, entry) = action.write();
@@ -105,32 +115,6 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
 
 fn report(name: &str, path: &str, sink: Sink<'_>) -> ActionReport {
     ActionReport { name: name.to_owned(), file: path.to_owned(), runner: "job".to_owned(), findings: sink.findings }
-}
-
-/// Says what of the job is no part of an action.
-fn describe(job: &Value, sink: &mut Sink<'_>) {
-    if let Some(filter) = node_filter(job) {
-        let message = format!("runs on the nodes {filter:?} in Rundeck; a caller names the instances with `--on`");
-        sink.add("node_filter", Effect::Note, &["nodefilters"], message);
-    }
-    for (key, what) in [
-        ("schedule", "its schedule is not imported: what calls Bolt has one"),
-        ("schedules", "its schedule is not imported: what calls Bolt has one"),
-        ("notification", "its notifications are not imported"),
-        ("retry", "its retries are not imported: a caller runs it again"),
-        ("orchestrator", "its orchestrator is not imported; see the strategies of `bolt run`"),
-        ("plugins", "its plugins for executions and logs are not imported"),
-    ] {
-        let there = job.get(key).is_some_and(|value| !value.is_null() && *value != json!({}) && *value != json!(""));
-        if there {
-            sink.add("not_imported", Effect::Note, &[key], what);
-        }
-    }
-    let strategy = job.get("sequence").and_then(|sequence| sequence.get("strategy")).and_then(Value::as_str);
-    if let Some(strategy) = strategy.filter(|strategy| !["node-first", "sequential"].contains(strategy)) {
-        let message = format!("the strategy {strategy} is not imported: the steps run in their order");
-        sink.add("strategy", Effect::Note, &["sequence"], message);
-    }
 }
 
 /// Returns the account that all steps have by `sudo`; none for one of the execution's own.
@@ -161,47 +145,38 @@ fn account(accounts: &[(String, Option<String>)], sink: &mut Sink<'_>) -> Option
     first.clone()
 }
 
-/// Returns the node filter of a job as text.
-fn node_filter(job: &Value) -> Option<String> {
-    let given = job.get("nodefilters").filter(|given| given.is_object())?;
-    let text = match given.get("filter").and_then(Value::as_str) {
-        Some(filter) => filter.to_owned(),
-        None => given.to_string(),
-    };
-    (!text.trim().is_empty()).then(|| shorten(&text, 120))
-}
-
-/// Reads `1h30m`, in seconds.
+/// Reads `1h30m`, in seconds. Rundeck has no limit where there is none, or 0.
 fn timeout(job: &Value, sink: &mut Sink<'_>) -> u64 {
-    let Some(given) = job.get("timeout").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-    else {
-        return TIMEOUT;
+    let given = job.get("timeout").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    let given = given.unwrap_or_default();
+    let mut say = |why: &str| {
+        let message = format!("the time-out {:?} {why}: the action has a day", shorten(&given, 40));
+        sink.add("timeout", Effect::Note, &["timeout"], message);
+        TIMEOUT
     };
     let (mut seconds, mut digits) = (0_u64, String::new());
-    for c in given.trim().chars() {
+    for c in given.chars().filter(|c| !c.is_whitespace()) {
         let unit = match c {
             '0'..='9' => {
                 digits.push(c);
                 continue;
             }
+            'y' => 31_536_000,
+            'w' => 604_800,
             'd' => 86_400,
             'h' => 3600,
             'm' => 60,
             's' => 1,
-            _ => {
-                sink.add(
-                    "timeout",
-                    Effect::Note,
-                    &["timeout"],
-                    format!("the time-out {given:?} is not imported: it is a day"),
-                );
-                return TIMEOUT;
-            }
+            _ => return say("is not understood"),
         };
         seconds = seconds.saturating_add(digits.parse::<u64>().unwrap_or(0).saturating_mul(unit));
         digits.clear();
     }
-    seconds.saturating_add(digits.parse().unwrap_or(0))
+    match seconds.saturating_add(digits.parse().unwrap_or(0)) {
+        0 => TIMEOUT,
+        seconds if seconds > TIMEOUT => say("is longer than an action may take"),
+        seconds => seconds,
+    }
 }
 
 /// Returns the jobs of a document of XML, in the shape that they have in YAML. An element that a job or step has once is an error
@@ -239,7 +214,12 @@ fn one_of_xml(job: &xml::Element) -> Result<Value, String> {
             "schedule" | "notification" | "retry" | "orchestrator" | "plugins" => {
                 value.insert(child.name.clone(), json!(true));
             }
-            name => drop(value.insert(name.to_owned(), json!(text))),
+            name => {
+                // Without text it is named in the report if there is something in it.
+                let has_parts = !(child.children.is_empty() && child.attributes.is_empty());
+                let read = if text.is_empty() && has_parts { json!(true) } else { json!(text) };
+                value.insert(name.to_owned(), read);
+            }
         }
     }
     Ok(Value::Object(value))

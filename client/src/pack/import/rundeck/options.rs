@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
-use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, truth};
+use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, note_expansion, truth};
 use crate::pack::import::scripted::{Parameter, is_secret, is_words, limit_of_text, note_undeclared_secret};
 use crate::pack::import::shell::{Limit, ScriptValue};
 
@@ -172,6 +172,7 @@ fn default(
         );
         sink.add("quotes_in_default", Effect::Note, &place, message);
     }
+    note_expansion(name, &given, &place, sink);
     let value = match delimiter {
         Some(delimiter) => given.split(delimiter.as_str()).filter(|value| !value.is_empty()).map(Value::from).collect(),
         None => Value::String(given),

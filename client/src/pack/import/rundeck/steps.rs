@@ -331,7 +331,11 @@ pub(super) fn of_xml(command: &xml::Element) -> Result<Value, String> {
                 }
                 step.insert("errorhandler".to_owned(), handler);
             }
-            _ => {}
+            // Named in the report.
+            other => {
+                let something = if child.children.is_empty() { text() } else { Value::Bool(true) };
+                step.insert(other.to_owned(), something);
+            }
         }
     }
     Ok(Value::Object(step))

@@ -217,6 +217,8 @@ pub(super) struct Needs {
     pub(super) programs: BTreeSet<usize>,
     /// Values that a program in another language may start programs with, and directories of programs that are run.
     pub(super) started: BTreeSet<usize>,
+    /// Values of which a part may be an argument of its own.
+    pub(super) cut: BTreeSet<usize>,
 }
 
 /// Reader that takes text for code.
@@ -242,6 +244,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
     let fetched = graph.origins(values, Taint::Fetched, None);
     let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
     let mut named: Vec<Named> = Vec::new();
+    let mut cut = BTreeSet::new();
     let (is_relative, mut directories) = (facts.runs_relative(), Vec::new());
     for (source, place) in &facts.uses {
         let parts = of(source, &all);
@@ -257,7 +260,11 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
         };
         let unlisted = |indices: &[usize]| indices.iter().copied().find(|index| !values[*index].listed);
         match place {
-            Use::Operand => operands.extend(&firsts),
+            Use::Operand => {
+                operands.extend(&firsts);
+                let renamed = |index: &usize| source.variable().is_some_and(|name| name != values[*index].variable);
+                cut.extend(firsts.iter().copied().filter(renamed));
+            }
             Use::Executed(name) => {
                 if let Some(index) = unlisted(&parts) {
                     return Err(refused(index, &format!("a program, by the variable {name}")));
@@ -305,7 +312,7 @@ pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<us
     }
     let started = facts.started.iter().chain(&directories).copied().filter(|index| !values[*index].listed).collect();
     let programs = named.into_iter().map(|named| named.value).collect();
-    Ok(Needs { limits: needs.into_iter().collect(), programs, started })
+    Ok(Needs { limits: needs.into_iter().collect(), programs, started, cut })
 }
 
 /// Returns the values in arguments of programs, with the program, in the order of the script.

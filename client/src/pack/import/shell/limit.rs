@@ -44,6 +44,16 @@ impl Limit {
         })
     }
 
+    /// Returns a pattern like [`Limit::pattern`] by which no word of the value begins with `-`, wherever it may be cut.
+    pub(in crate::pack::import) fn pattern_of_words(self) -> &'static str {
+        match self {
+            Limit::Free => "^[^A-Za-z0-9_.:/@%+=-]*([A-Za-z0-9_.:/@%+=][A-Za-z0-9_.:/@%+=-]*[^A-Za-z0-9_.:/@%+=-]*)*$",
+            Limit::Path => "^,*([A-Za-z0-9_.:@%+=/][A-Za-z0-9_.:@%+=/-]*,*)*$",
+            Limit::Word => "^([A-Za-z0-9_.:@%+][A-Za-z0-9_.:@%+-]*)?$",
+            Limit::Number => "^-?[0-9]*$",
+        }
+    }
+
     /// Returns the limit in words.
     pub(in crate::pack::import) fn words(self) -> &'static str {
         match self {

@@ -1,5 +1,6 @@
 //! Commands that treat an argument as more than data: declarations, builtins that read names, programs that start others.
 
+use super::contents::EXPANDED;
 use super::grammar::Role;
 use super::limit::Limit;
 
@@ -255,7 +256,11 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
         "let" => (Role::Unknown, Limit::Number),
         // The shell evaluates the index of an array in a name.
         "unset" | "read" | "mapfile" | "readarray" | "getopts" => (Role::Unknown, Limit::Path),
-        "[" | "test" | "[[" => (if place.last == "-v" { Role::Unknown } else { Role::Data }, Limit::Word),
+        "[" | "test" | "[[" if place.last == "-v" => (Role::Unknown, Limit::Word),
+        // Callers choose the operator, which may be -v.
+        "[" | "test" if place.last.trim_start_matches('-').chars().all(|c| c == EXPANDED) && place.last != "-" => {
+            (if place.last.contains(EXPANDED) { Role::Unknown } else { Role::Data }, Limit::Path)
+        }
         "printf" | "wait" => (if after(&["-v", "-p"]) { Role::Unknown } else { Role::Data }, Limit::Word),
         "rsync" => code(after(&["-e", "--rsh", "--rsync-path"]), Limit::Path),
         "tar" => code(after(&["-I", "--to-command", "--use-compress-program", "--checkpoint-action"]), Limit::Path),

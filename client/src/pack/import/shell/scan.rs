@@ -105,6 +105,7 @@ fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Ou
         parameters: Vec::new(),
         ifs: words::ifs(tokens),
         associative: BTreeSet::new(),
+        lists: BTreeSet::new(),
         integers: BTreeSet::new(),
         expansion_at: 0,
         is_later_element: false,
@@ -124,7 +125,11 @@ fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Ou
     };
     scanner.frames[0].command.id = scanner.new_command();
     scanner.done.facts.functions = functions(tokens);
-    scanner.forwards = tokens.windows(2).any(|two| matches!(two, [Token::Char('$'), Token::Char('@' | '*')]));
+    let hands_on = |after: &[Token]| {
+        matches!(after, [Token::Char('$'), Token::Char('@' | '*'), ..])
+            || matches!(after, [Token::Char('$'), Token::Char('{'), Token::Char('@' | '*'), ..])
+    };
+    scanner.forwards = (0..tokens.len()).any(|at| hands_on(&tokens[at..]));
     while scanner.at < tokens.len() {
         scanner.leave_here_document();
         if scanner.modes.len() > MAX_DEPTH {
@@ -151,20 +156,25 @@ fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Ou
     Ok(scanner.done)
 }
 
-/// Returns the names before `()`: functions, which may be called before they are read.
+/// Returns the names of functions, which may be called before they are read: before `()`, and behind `function`.
 fn functions(tokens: &[Token]) -> BTreeSet<String> {
-    let is_name = |token: &Token| matches!(token, Token::Char(c) if c.is_ascii_alphanumeric() || "_-.:".contains(*c));
+    const KEYWORD: &str = "function";
+    // A value is no part of a name.
+    let text: Vec<char> = tokens.iter().map(|token| if let Token::Char(c) = token { *c } else { ';' }).collect();
+    let is_name = |c: &char| c.is_ascii_alphanumeric() || "_-.:".contains(*c);
+    let is_blank = |c: &char| matches!(c, ' ' | '\t');
     let mut functions = BTreeSet::new();
-    for at in
-        tokens.windows(2).enumerate().filter(|(_, two)| *two == [Token::Char('('), Token::Char(')')]).map(|(at, _)| at)
-    {
-        let before = tokens[..at].iter().rev().skip_while(|token| **token == Token::Char(' '));
-        let name: Vec<char> = before
-            .take(MAX_NAME)
-            .take_while(|token| is_name(token))
-            .filter_map(|token| if let Token::Char(c) = token { Some(*c) } else { None })
-            .collect();
-        functions.insert(name.into_iter().rev().collect());
+    for (at, c) in text.iter().enumerate() {
+        if *c == '(' && text[at + 1..].iter().find(|c| !is_blank(c)) == Some(&')') {
+            let before = text[..at].iter().rev().skip_while(|c| is_blank(c));
+            let name: Vec<char> = before.take(MAX_NAME).take_while(|c| is_name(c)).copied().collect();
+            functions.insert(name.into_iter().rev().collect());
+        }
+        let begins = at == 0 || !is_name(&text[at - 1]);
+        if begins && text[at..].iter().take(KEYWORD.len()).copied().eq(KEYWORD.chars()) {
+            let after = text[at + KEYWORD.len()..].iter().skip_while(|c| is_blank(c));
+            functions.insert(after.take(MAX_NAME).take_while(|c| is_name(c)).collect());
+        }
     }
     functions.remove("");
     functions
@@ -218,6 +228,8 @@ struct Scanner<'a> {
     is_overfull: bool,
     /// Arrays whose keys are text.
     associative: BTreeSet<String>,
+    /// Variables that are lists.
+    lists: BTreeSet<String>,
     /// Variables whose values are arithmetic.
     integers: BTreeSet<String>,
     /// Where the expansion at hand begins in the output.

@@ -276,9 +276,20 @@ impl Simple {
         }
     }
 
+    /// True where the format of `printf` begins, which may be its option `-v`.
+    pub(super) fn is_format(&self) -> bool {
+        self.redirect.is_none()
+            && self.program.as_deref() == Some("printf")
+            && self.words.len() == 1
+            && self.word.chars().all(|c| c == EXPANDED)
+    }
+
     /// True for a word of its own that the program takes for an option if it begins with `-`.
     pub(super) fn is_operand(&self) -> bool {
         let takes = |program: &String| programs::takes_options(program) && !DECLARATIONS.contains(&program.as_str());
+        if self.is_format() {
+            return true;
+        }
         self.redirect.is_none() && self.program.as_ref().is_some_and(takes)
     }
 

@@ -82,6 +82,11 @@ const MANAGERS: &[&str] = &["service", "invoke-rc.d", "rc-service", "systemctl"]
 
 static MANAGER: Grammar = Grammar { input: Input::Never, ..COMMON };
 
+/// True for a program that takes a path for the name of a service.
+pub(in crate::pack::import) fn manages_services(program: &str) -> bool {
+    MANAGERS.contains(&program)
+}
+
 /// Returns how such a program reads its arguments up to the name of the other one.
 pub(super) fn grammar(program: &str) -> Option<&'static Grammar> {
     let starter = STARTERS.contains(&program).then_some(&STARTER);

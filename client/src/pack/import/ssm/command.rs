@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use packs_schema::base::strict::shorten;
 use serde_json::{Map, Value};
 
 use super::scripts::{self, pieces};
@@ -9,17 +10,45 @@ use super::steps::{self, Condition, DocumentStep};
 use super::{parameters, plugins};
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
-use crate::pack::import::schema::{Sink, truth};
+use crate::pack::import::schema::{Sink, is_nothing, truth};
 use crate::pack::import::scripted::{Blocked, Parameter, limit_values};
 use crate::pack::import::secrets;
 use crate::pack::import::shell::{self, Part, Rewritten};
 use crate::pack::import::source::SourceTree;
-use crate::pack::import::steps::{After, Piece, Step, StepsAction, Variable};
-use crate::pack::import::{any_command, code_lines};
+use crate::pack::import::steps::{After, MAX_TIMEOUT, Piece, Step, StepsAction, Variable};
+use crate::pack::import::{any_command, code_lines, processes};
 
 const SHELL: &str = "aws:runShellScript";
 /// Time-out of a step that names none, in seconds.
 const TIMEOUT: u64 = 3600;
+/// Keys of a step, and of the inputs of a script, that are read or named elsewhere.
+const STEP_KEYS: [&str; 11] = [
+    "action",
+    "name",
+    "inputs",
+    "precondition",
+    "description",
+    "isEnd",
+    "isCritical",
+    "onFailure",
+    "nextStep",
+    "maxAttempts",
+    "timeoutSeconds",
+];
+const INPUT_KEYS: [&str; 9] = [
+    "id",
+    "runCommand",
+    "timeoutSeconds",
+    "workingDirectory",
+    "onFailure",
+    "onSuccess",
+    "finallyStep",
+    // Of `aws:configureDocker`.
+    "action",
+    "description",
+];
+/// Maximum number of keys that are named.
+const MAX_KEYS: usize = 8;
 /// Time that is left for what lies between the steps, in seconds.
 const MARGIN: u64 = 60;
 
@@ -68,6 +97,12 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
     if blocked(&sink) {
         return Converted { report: report(sink), action_file: None, files: BTreeMap::new(), registered: None };
     }
+    note_keys(document, &mut sink);
+    let leftovers = processes::note_steps(&steps, true, &["mainSteps"], &mut sink);
+    if timeout > MAX_TIMEOUT {
+        let message = format!("its steps may take {timeout} seconds together; an action may take a day");
+        sink.add("timeout", Effect::Note, &["mainSteps"], message);
+    }
     let variables =
         parameters.iter().map(|p| (p.value.variable.clone(), Variable::Parameter(p.bolt.clone(), None))).collect();
     let action = StepsAction {
@@ -80,10 +115,27 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
         steps,
         timeout,
         run_as: Some("root".to_owned()),
+        leftovers,
+        alone: false,
         ssm: true,
     };
     let (text, files, entry) = action.write();
     Converted { report: report(sink), action_file: Some(text), files, registered: Some(entry) }
+}
+
+/// Names what of the document has no meaning for an action.
+fn note_keys(document: &Value, sink: &mut Sink<'_>) {
+    let unknown = unknown_keys(document, &["schemaVersion", "description", "parameters", "mainSteps", "runtimeConfig"]);
+    if !unknown.is_empty() {
+        sink.add("not_imported", Effect::Note, &[], format!("not imported: {}", unknown.join(", ")));
+    }
+}
+
+/// Returns the keys of an object that are not among `known` and have a value.
+fn unknown_keys(object: &Value, known: &[&str]) -> Vec<String> {
+    let keys = object.as_object().into_iter().flatten();
+    let unknown = keys.filter(|(key, value)| !known.contains(&key.as_str()) && !is_nothing(value));
+    unknown.take(MAX_KEYS).map(|(key, _)| shorten(key, 40)).collect()
 }
 
 /// True if a step reads this variable.
@@ -150,6 +202,10 @@ impl Reading<'_> {
             return Ok(());
         }
         let text = scripts::text(command, parameters)?;
+        if text.trim().is_empty() {
+            let message = format!("the step {} has no runCommand, and does nothing", step.name);
+            self.sink.add("empty_step", Effect::Note, &["mainSteps"], message);
+        }
         let done = scripts::rewritten(&text, parameters)?;
         if scripts::parts(&text, parameters).len() > 1 {
             let message =
@@ -263,6 +319,24 @@ impl Reading<'_> {
         };
         if word("onSuccess") == "exit" {
             planned.on_success = After::Exit;
+        }
+        // The agent compares with these words as they are written.
+        for (key, words) in [("onFailure", &["", "exit", "successAndExit"][..]), ("onSuccess", &["", "exit"])] {
+            if !words.contains(&word(key)) {
+                let message = format!(
+                    "{key}: {:?} of the step {} has no effect, also in Systems Manager",
+                    shorten(word(key), 40),
+                    step.name
+                );
+                self.sink.add("no_effect", Effect::Note, &["mainSteps"], message);
+            }
+        }
+        let of_step = unknown_keys(step.whole, &STEP_KEYS);
+        let of_inputs = unknown_keys(step.inputs, &INPUT_KEYS);
+        if !of_step.is_empty() || !of_inputs.is_empty() {
+            let message =
+                format!("not imported of the step {}: {}", step.name, [of_step, of_inputs].concat().join(", "));
+            self.sink.add("not_imported", Effect::Note, &["mainSteps"], message);
         }
         let always = step.inputs.get("finallyStep").and_then(truth) == Some(true);
         planned.always = always && last;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
-use crate::pack::import::schema::{Sink, fit_default, keep_if_readable};
+use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, note_expansion, truth};
 use crate::pack::import::scripted::{Parameter, is_secret, is_words, limit_of_text};
 use crate::pack::import::shell::{Limit, ScriptValue, is_plain_pattern};
 
@@ -111,7 +111,11 @@ fn restrictions(kind: &str, definition: &Value, place: &[&str], schema: &mut Map
         let values: Vec<Value> = allowed
             .iter()
             .filter(|value| seen.insert(value.to_string()))
-            .map(|value| if kind == "string" || kind == "array" { json!(text(value)) } else { value.clone() })
+            .map(|value| match (kind, truth(value)) {
+                ("string" | "array", _) => json!(text(value)),
+                ("boolean", Some(flag)) => json!(flag),
+                _ => value.clone(),
+            })
             .collect();
         keep_if_readable(&mut of_text, "enum", json!(values), place, sink);
     }
@@ -152,6 +156,9 @@ fn default(kind: &str, definition: &Value, place: &[&str], schema: &mut Map<Stri
     }
     match given {
         Some(value) => {
+            if let Some(text) = value.as_str().filter(|_| kind == "string") {
+                note_expansion(name, text, place, sink);
+            }
             schema.insert("default".to_owned(), value);
             fit_default(schema, place, sink);
         }

@@ -65,9 +65,14 @@ pub(super) fn convert(
         settings,
         parameters: BTreeMap::new(),
         source_names: BTreeMap::new(),
+        leftovers: false,
         templates: BTreeMap::new(),
         sink,
     };
+    if !draft.settings.sudo {
+        let message = "runs as an account of its own; name one that may do more in bolt.run_as";
+        draft.sink.add("account", Effect::Note, &[], message);
+    }
     for (name, schema) in &given {
         draft.add_parameter(name, schema);
     }

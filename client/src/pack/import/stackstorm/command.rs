@@ -11,9 +11,9 @@ use super::jinja::shell::rewrite;
 use super::jinja::{self, Base, Piece, Refused};
 use super::places;
 use super::schema::{holds_secret, is_template};
-use crate::pack::import::any_command;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
+use crate::pack::import::{any_command, processes};
 
 const PLACE: [&str; 2] = ["parameters", "cmd"];
 
@@ -52,6 +52,8 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     }
     if command.is_some() {
         places::note_directory(draft, &script);
+        let is_root = draft.settings.sudo;
+        draft.leftovers = processes::note_script("cmd", &script, is_root, &PLACE, &mut draft.sink);
     }
     let path = format!("bolt_st2/commands/{}.sh", draft.name);
     // Standard input holds the parameters as JSON, which the command does not expect.

@@ -61,6 +61,9 @@ impl Config {
         let (mut schema, template) = clean(schema, &[name], sink);
         schema.remove("position");
         schema.remove("immutable");
+        if let Some(default) = nested_default(&schema) {
+            schema.insert("default".to_owned(), default);
+        }
         if let Some(template) = template {
             let message =
                 format!("the default of {name} is {template}, which StackStorm's server renders; a site sets it");
@@ -106,6 +109,24 @@ impl Config {
             self.properties.iter().map(|(name, schema)| (name.as_str(), schema.clone())).collect();
         Some((CONFIG_SCHEMA_FILE.to_owned(), PlannedFile::text(emit::document(&entries, 1))))
     }
+}
+
+/// Returns the object of the defaults inside of an object that has none of its own, as StackStorm fills it in.
+fn nested_default(schema: &Map<String, Value>) -> Option<Value> {
+    if schema.get("type").is_none_or(|kind| kind != "object") || schema.contains_key("default") {
+        return None;
+    }
+    let mut found = Map::new();
+    for (name, inner) in schema.get("properties")?.as_object()? {
+        let inner = inner.as_object()?;
+        match inner.get("default").cloned().or_else(|| nested_default(inner)) {
+            Some(default) => drop(found.insert(name.clone(), default)),
+            // An object without it would be refused.
+            None if inner.get("required").is_some_and(|required| required == true) => return None,
+            None => {}
+        }
+    }
+    (!found.is_empty()).then_some(Value::Object(found))
 }
 
 /// Returns a schema for a value of the older file, which is its default unless it may be a secret.

@@ -37,6 +37,8 @@ pub(super) struct Draft<'a> {
     pub(super) parameters: BTreeMap<String, Map<String, Value>>,
     /// Names in the source by Bolt's name.
     pub(super) source_names: BTreeMap<String, String>,
+    /// Processes that its script starts may stay after its end.
+    pub(super) leftovers: bool,
     /// Defaults that are Jinja templates, by Bolt's name.
     pub(super) templates: BTreeMap<String, String>,
     pub(super) sink: Sink<'a>,
@@ -153,6 +155,9 @@ impl Draft<'_> {
         }
         if self.settings.sudo {
             bolt["run_as"] = json!("root");
+        }
+        if self.leftovers {
+            bolt["leftovers"] = json!("keep");
         }
         if !run.arguments {
             bolt["arguments"] = json!(false);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use packs_schema::base::strict::shorten;
 use packs_schema::pack::action::runner;
 use serde_json::{Map, Value};
 
 use super::schema::is_template;
 use crate::pack::import::report::Effect;
-use crate::pack::import::schema::Sink;
+use crate::pack::import::schema::{Sink, truth};
 
 /// Kind of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,19 @@ fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>)
     match name {
         "timeout" => {
             let number = default.as_f64().or_else(|| default.as_str().and_then(|text| text.parse().ok()));
+            let unusable = number.is_none() && !default.is_null();
+            if unusable || number.is_some_and(|seconds| seconds > 86_400.0) {
+                let message = format!(
+                    "the time-out {} is {}",
+                    shorten(&default.to_string(), 60),
+                    if unusable {
+                        "no number of seconds: that of the runner is used"
+                    } else {
+                        "longer than a day, which an action has"
+                    }
+                );
+                sink.add("timeout", Effect::Note, &place, message);
+            }
             if let Some(seconds) = number.filter(|seconds| *seconds > 0.0) {
                 settings.timeout_seconds = seconds.clamp(1.0, 86_400.0).to_string().parse().unwrap_or_else(|_| {
                     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a day")]
@@ -101,18 +115,29 @@ fn set(settings: &mut Settings, name: &str, schema: &Value, sink: &mut Sink<'_>)
             }
         }
         "sudo" => {
-            settings.sudo = default.as_bool().unwrap_or(false);
+            settings.sudo = truth(default).unwrap_or_else(|| default.as_f64() == Some(1.0));
+            if default.as_str().is_some_and(is_template) {
+                let message =
+                    "sudo is computed by StackStorm's server, and off here; set bolt.run_as to root if it is needed";
+                sink.add("sudo", Effect::Note, &place, message);
+            } else if !settings.sudo && !immutable {
+                sink.add("sudo_fixed", Effect::Safer, &place, "callers can no longer choose to run it as root");
+            }
             if settings.sudo {
                 let message =
                     "runs as root, as with sudo in StackStorm; name an account that may do less in bolt.run_as";
                 sink.add("runs_as_root", Effect::Note, &place, message);
             }
         }
-        "cwd" | "dir" => match default.as_str() {
+        "cwd" => match default.as_str() {
             Some(template) if is_template(template) => settings.cwd_template = Some(template.to_owned()),
             Some(directory) => settings.cwd = Some(directory.to_owned()),
-            None => settings.cwd_by_caller = name == "cwd" && !immutable,
+            None => settings.cwd_by_caller = !immutable,
         },
+        "dir" => {
+            let message = "dir is where StackStorm copies the script to; here it is in the pack";
+            sink.add("no_effect", Effect::Note, &place, message);
+        }
         "env" => {
             if !default.is_null() && !default.is_object() {
                 let message = "env is no map of names and values; write one, or set the variables in the script";

@@ -9,7 +9,7 @@ use super::defaults::{register_templates, secret_in};
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::places;
 use crate::pack::import::source::SourceFile;
-use crate::pack::import::{any_command, code_lines, program};
+use crate::pack::import::{any_command, code_lines, processes, program};
 
 /// Plans a script action; `None` after a blocking finding.
 pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
@@ -37,6 +37,8 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     let text = file.text().unwrap_or_default();
     note_code(draft, std::iter::once((path.as_str(), text)));
     places::note_directory(draft, text);
+    let is_root = draft.settings.sudo;
+    draft.leftovers = processes::note_script(&path, text, is_root, &["entry_point"], &mut draft.sink);
     let templates = register_templates(around, draft);
     let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
     let mut files = BTreeMap::from([(path.clone(), prepared)]);

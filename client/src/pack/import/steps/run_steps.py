@@ -102,6 +102,8 @@ class Runner(object):
         self.entry, self.variables, self.given = entry, variables, given
         self.environment = environment(entry, variables)
         self.child = None
+        # The last script was stopped because of its time-out; its own status may be the same.
+        self.expired = False
         self.reports = []
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(name, self.forward)
@@ -147,6 +149,7 @@ class Runner(object):
             words = [" ".join(shlex.quote(word) for word in words)]
         command = interpreter + words
         limit = seconds(step, self.variables, self.entry["ssm"])
+        self.expired = False
         try:
             self.child = subprocess.Popen(
                 command, cwd=directory, env=self.environment, stdin=subprocess.DEVNULL, preexec_fn=os.setpgrp
@@ -160,7 +163,7 @@ class Runner(object):
             self.signal(signal.SIGKILL)
             self.child.wait()
             sys.stderr.write("%s: stopped after its time-out of %g seconds\n" % (step["name"], limit))
-            status = TIMED_OUT
+            status, self.expired = TIMED_OUT, True
         finally:
             self.child = None
         return 128 - status if status < 0 else status
@@ -208,7 +211,7 @@ class Runner(object):
             if status == 0:
                 stopped = stopped or step["on_success"] == "exit"
                 continue
-            timed_out = self.entry["ssm"] and status == TIMED_OUT
+            timed_out = self.entry["ssm"] and self.expired
             if step["on_failure"] == "succeed" and not timed_out:
                 stopped = True
                 continue
@@ -227,6 +230,9 @@ def main():
     for name, value in variables.items():
         if "\0" in value:
             raise Unusable("%s contains a zero byte" % name)
+    if os.geteuid() == 0:
+        # Files that root makes for other programs, as there; Bolt's own umask is 077.
+        os.umask(0o022)
     runner = Runner(entry, variables, given)
     status = runner.all()
     if len(runner.reports) > 1 and os.environ.get("BOLT_RESULT"):

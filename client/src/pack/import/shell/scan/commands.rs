@@ -104,7 +104,7 @@ impl Scanner<'_> {
         let command = self.command();
         let arithmetic = !command.in_word
             && next == Some('(')
-            && (command.program.is_none() || command.program.as_deref() == Some("for"));
+            && (command.program.is_none() || matches!(command.program.as_deref(), Some("for" | "time")));
         if arithmetic {
             self.take();
             self.modes.push(Mode::Arithmetic(0, ')'));
@@ -115,7 +115,9 @@ impl Scanner<'_> {
         } else {
             // A subshell, or a function, whose name is the word before.
             self.end_word();
-            let name = self.command().program.clone().filter(|_| next == Some(')'));
+            let mut ahead = (0..).map_while(|ahead| self.peek_at(ahead));
+            let closes = ahead.find(|c| !matches!(c, ' ' | '\t')) == Some(')');
+            let name = self.command().program.clone().filter(|_| closes);
             self.done.facts.functions.extend(name.clone());
             self.command().is_compound = true;
             self.open_list(Kind::Other);
@@ -206,8 +208,9 @@ impl Scanner<'_> {
         }
         self.declared(&word);
         self.bare_names(&word);
-        if test && is_name(&word) {
-            self.tests.push((number, Source::Variable(word.clone())));
+        if test {
+            let names = word.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| is_name(name));
+            self.tests.extend(names.map(|name| (number, Source::Variable(name.to_owned()))));
         }
         match (program.as_deref(), word.as_str()) {
             (Some("[["), "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge") if test => self.operators.push(number),

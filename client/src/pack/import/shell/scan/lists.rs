@@ -75,10 +75,19 @@ impl Scanner<'_> {
         }
         let Some(name) = assignment(word).or_else(|| is_name(word).then_some(word)) else { return };
         let (keys, integer, reference) = (command.declares('A'), command.declares('i'), command.declares('n'));
+        let command_is_list = command.declares('a');
         if keys {
             self.associative.insert(name.to_owned());
         } else {
             self.associative.remove(name);
+        }
+        if command_is_list || keys {
+            self.lists.insert(name.to_owned());
+        }
+        // The shell evaluates the value of a list that is declared with one: `declare -a x="$y"`. Elements in parentheses end the word.
+        let value = word.split_once('=').map_or("", |(_, value)| value);
+        if self.lists.contains(name) && !value.is_empty() {
+            self.code(name, Limit::Path, "declare -a");
         }
         if integer {
             self.integers.insert(name.to_owned());

@@ -52,7 +52,7 @@ impl Scanner<'_> {
                 if source.variable().is_some() && place.is_direct && command.is_option() {
                     uses.push(Use::Code(Limit::Path, command.program.clone().unwrap_or_default()));
                 }
-                if source.variable().is_some() && command.is_option() {
+                if source.variable().is_some() && (command.is_option() || command.is_format()) {
                     uses.push(Use::Operand);
                 }
                 if matches!(command.program.as_deref(), Some("cd" | "pushd")) {

@@ -129,7 +129,7 @@ impl Simple {
                 self.words.get(1).is_some_and(|word| STDIN.contains(&word.as_str())).then_some((Limit::Path, true))
             }
             Some(arguments)
-                if self.is_ssh() && arguments.operands() > 1 && !self.words.iter().any(|word| is_shell(word)) =>
+                if self.is_ssh() && arguments.operands() > 1 && !self.words.iter().any(|word| names_shell(word)) =>
             {
                 None
             }
@@ -168,6 +168,11 @@ impl Simple {
     }
 }
 
-fn is_shell(word: &str) -> bool {
-    readers::SHELLS.contains(&last_component(word).as_str())
+/// True for a word with the name of a shell, or of a program that starts one: of a command for another host.
+fn names_shell(word: &str) -> bool {
+    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-./".contains(c));
+    word.split(separates).any(|name| {
+        let name = last_component(name);
+        readers::SHELLS.contains(&name.as_str()) || ["su", "sudo"].contains(&name.as_str())
+    })
 }

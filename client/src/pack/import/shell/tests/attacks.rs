@@ -74,6 +74,10 @@ pub(super) const HOSTILE: &[&str] = &[
     "-oProxyCommand=hurt.sh",
     "x);touch hurt;(",
     "x');touch hurt #",
+    "($(touch hurt))",
+    "-va[$(touch hurt)]",
+    "x,-oProxyCommand=hurt.sh",
+    "z[$(touch hurt)]-1",
 ];
 
 /// Number of the first values, which the matrix has every script read: it has thousands of them.
@@ -125,7 +129,10 @@ pub(super) fn hurt_by<'a>(scripts: impl Iterator<Item = &'a str>) -> (usize, Vec
 pub(super) fn allowed(done: &Rewritten, value: &str) -> bool {
     let limit = done.needs.iter().find(|(index, _)| *index == 0).map_or(Limit::Free, |(_, need)| need.limit);
     let is_named = done.programs.contains(&0) && value.ends_with("hurt.sh");
-    Limit::of(value) >= limit && !is_named && !(done.operands.contains(&0) && value.starts_with('-'))
+    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_.:/@%+=-".contains(c));
+    let is_option = done.operands.contains(&0) && value.starts_with('-')
+        || done.cut.contains(&0) && value.split(separates).any(|word| word.starts_with('-'));
+    Limit::of(value) >= limit && !is_named && !is_option
 }
 
 #[test]
@@ -137,6 +144,39 @@ fn no_value_becomes_code_in_the_scripts_of_reviews() {
 
 /// Scripts in which a value reaches what is run by a part of a variable, an argument of a function, or what one writes.
 const KINDS: &[&str] = &[
+    // Shells of other hosts, named with more than their name.
+    "ssh h 'bash -s' <<E\necho \"{{a}}\"\nE",
+    "ssh h \"sudo bash -s\" <<E\necho \"{{a}}\"\nE",
+    "echo \"echo {{a}}\" | ssh h 'cat | bash'",
+    // Values of lists that are declared.
+    "declare -a l=\"{{a}}\"",
+    "f() { local -a l=$1; }; f {{a}}",
+    "v={{a}}; readonly -a L=$v",
+    "declare -a h; declare h=\"{{a}}\"",
+    // Options of printf, and operators of test.
+    "printf \"{{a}}\" x",
+    "F={{a}}; printf \"$F\" x",
+    "O=v; [ -$O {{a}} ]",
+    "O=-v; test \"$O\" {{a}}",
+    // Functions that are called before they are read, and with blanks in their heads.
+    "function main {\n  run bash -c \"echo {{a}}\"\n}\nfunction run {\n  \"$@\"\n}\nmain",
+    "function main { bash -c \"$(build {{a}})\"; }\nfunction build { echo \"echo $1\"; }\nmain",
+    "remote( ) { bash -c \"$1\"; }\nremote \"echo {{a}}\"",
+    "run() { \"${@}\"; }\nrun perl -e \"print '{{a}}'\"",
+    "shopt -s expand_aliases\nalias asroot='bash -c'\nasroot \"echo {{a}}\"",
+    // Variables that another program reads back.
+    "printenv | grep SSM_ > job.env\nsource ./job.env # {{a}}",
+    "X=$(printenv SSM_a); bash -c \"echo $X\" # {{a}}",
+    "for v in ${!SSM_@}; do eval \"export q=${!v}\"; done",
+    "source <(env | grep ^SSM_a)",
+    // Arithmetic.
+    "M={{a}}; while [[ 1 -gt M-1 ]]; do break; done",
+    "N={{a}}; [[ N*2 -eq 4 ]]",
+    "N={{a}}; time (( N > 3 ))",
+    // Options in the middle of a list.
+    "for h in $(echo \"{{a}}\" | tr ',' ' '); do ssh \"$h\" uptime; done",
+    "H=\"{{a}}\"; for h in ${H//,/ }; do ssh \"$h\" uptime; done",
+    "IFS=',' read -ra H <<< \"{{a}}\"; for h in \"${H[@]}\"; do ssh \"$h\" uptime; done",
     // Arguments of functions behind the first one.
     "run() { \"$2\"; }; run x {{a}}",
     "run() { $2; }; run x {{a}}",
