@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -257,7 +258,7 @@ fn accounts_and_directories_are_made() {
     }
     use std::os::unix::fs::MetadataExt as _;
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
-        eprintln!("SKIPPED {test}: only root can give directories away");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: only root can give directories away");
         return;
     }
     let root = TempDir::new().unwrap();
@@ -295,7 +296,7 @@ fn accounts_and_directories_are_made() {
 fn have(test: &str, program: &str) -> bool {
     let found = ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].iter().any(|d| Path::new(d).join(program).exists());
     if !found {
-        eprintln!("SKIPPED {test}: {program} is not installed");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not installed");
     }
     found
 }

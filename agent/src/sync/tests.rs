@@ -13,6 +13,7 @@ mod site;
 mod venvs;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -390,6 +391,6 @@ fn the_process_refuses_to_be_root() {
     if nix::unistd::geteuid().is_root() {
         assert!(matches!(run(Path::new("/nonexistent"), Work::Poll(Occasion::Due)), Err(SyncError::Root)));
     } else {
-        eprintln!("SKIPPED the_process_refuses_to_be_root: the tests do not run as root");
+        let _ = writeln!(std::io::stderr(), "SKIPPED the_process_refuses_to_be_root: the tests do not run as root");
     }
 }

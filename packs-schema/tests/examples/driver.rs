@@ -284,7 +284,7 @@ impl Ended {
 pub(crate) fn have(test: &str, program: &str) -> bool {
     let found = PATH.split(':').any(|d| Path::new(d).join(program).exists());
     if !found {
-        eprintln!("SKIPPED {test}: {program} is not installed");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not installed");
     }
     found
 }
@@ -293,7 +293,7 @@ pub(crate) fn have(test: &str, program: &str) -> bool {
 pub(crate) fn can_be_alone(test: &str) -> bool {
     let made = Command::new(ALONE[0]).args(&ALONE[1..]).arg("true").output().is_ok_and(|o| o.status.success());
     if !made {
-        eprintln!("SKIPPED {test}: unshare cannot create a pid namespace on this host");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: unshare cannot create a pid namespace on this host");
     }
     made
 }

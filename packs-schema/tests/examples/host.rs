@@ -103,7 +103,10 @@ fn the_kernel_log_is_read_or_its_absence_explained() {
 fn kernel_problems_are_classified() {
     // journalctl is used only if /dev/kmsg cannot be read.
     if std::fs::File::open("/dev/kmsg").is_ok() {
-        eprintln!("SKIPPED kernel_problems_are_classified: /dev/kmsg is readable, so no recorded log is read");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED kernel_problems_are_classified: /dev/kmsg is readable, so no recorded log is read"
+        );
         return;
     }
     let log = [

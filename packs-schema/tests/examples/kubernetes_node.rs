@@ -1,5 +1,6 @@
 //! Tests of `kubernetes_node` on a stand-in for the kubelet, and on recorded answers of crictl and systemctl.
 
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -136,7 +137,10 @@ fn the_socket_of_the_runtime_is_tried_without_crictl() {
         action("kubernetes_node.node_health", json!({})).programs(bare.path()).config(site).go()
     };
     if std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|d| d.join("crictl").exists()) {
-        eprintln!("SKIPPED the_socket_of_the_runtime_is_tried_without_crictl: this host has crictl");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED the_socket_of_the_runtime_is_tried_without_crictl: this host has crictl"
+        );
         return;
     }
     assert_eq!(check(&health(&socket).result, "runtime")["ok"], false);

@@ -1,5 +1,6 @@
 //! Tests of `postgres` on a server of the installed PostgreSQL.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,7 +22,7 @@ fn programs(test: &str) -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let found = versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).max();
     if found.is_none() {
-        eprintln!("SKIPPED {test}: postgresql is not installed");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: postgresql is not installed");
     }
     found
 }

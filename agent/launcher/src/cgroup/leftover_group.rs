@@ -114,6 +114,7 @@ fn is_leftover_group(dir: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::process::Command;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -131,7 +132,10 @@ mod tests {
         let made = mounted.map(|dir| dir.join(format!("bolt-test-{}", std::process::id())));
         let found = made.into_iter().find(|dir| fs::create_dir(dir).is_ok());
         if found.is_none() {
-            eprintln!("SKIPPED processes_are_moved_while_the_empty_group_is_pruned: cannot create a cgroup here");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED processes_are_moved_while_the_empty_group_is_pruned: cannot create a cgroup here"
+            );
         }
         found
     }

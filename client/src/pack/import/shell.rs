@@ -221,8 +221,28 @@ pub(super) fn runs_relative(script: &str) -> bool {
 }
 
 /// Commands that turn letters and digits into any text.
-const DECODERS: &[&str] =
-    &["base64 -d", "base64 --decode", "base64 -D", "base64 -i -d", "xxd -r", "openssl enc -d", "openssl base64 -d"];
+const DECODERS: &[&str] = &[
+    "base64 -d",
+    "base64 --decode",
+    "base64 -D",
+    "base64 -i -d",
+    "base64 -w0 -d",
+    "base64 -w 0 -d",
+    "base32 -d",
+    "basenc -d",
+    "@base64d",
+    "b64decode",
+    "xxd -r",
+    "xxd -p -r",
+    "xxd -ps -r",
+    "openssl enc -d",
+    "openssl base64 -d",
+    "urllib.parse.unquote",
+    "uri_unescape",
+    "printf '%b'",
+    "printf %b",
+    "printf \"%b\"",
+];
 
 /// True for a name of a shell's variable.
 pub(super) fn is_name(text: &str) -> bool {

@@ -122,7 +122,7 @@ pub(super) struct StepsAction<'a> {
     pub(super) run_as: Option<String>,
     /// Processes that the scripts start may stay after its end.
     pub(super) leftovers: bool,
-    /// One execution at a time on an instance.
+    /// Executions on an instance run one at a time.
     pub(super) alone: bool,
     /// Exit statuses 168, 169 and 194 have the meaning that Systems Manager gives them.
     pub(super) ssm: bool,

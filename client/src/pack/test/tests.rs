@@ -1,6 +1,7 @@
 //! Actions run through the real launcher, when it was built.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -24,7 +25,10 @@ fn options(pack: &Path, parameters: &[(&str, &str)]) -> TestOptions {
 fn launcher_is_here(test: &str) -> bool {
     let found = super::launcher::available();
     if !found {
-        eprintln!("SKIPPED {test}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED {test}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH"
+        );
     }
     found
 }

@@ -1,5 +1,7 @@
 //! Channels: promote, widen, pause, roll back, unpublish; and their journal.
 
+use std::io::Write as _;
+
 use packs_schema::delivery::channel::Rule;
 
 use super::*;
@@ -230,7 +232,10 @@ fn the_source_of_a_pack_travels_beside_it_and_not_in_it() {
         command.output().is_ok_and(|output| output.status.success())
     };
     if !git(&["init", "-q"]) {
-        return eprintln!("SKIPPED the_source_of_a_pack_travels_beside_it_and_not_in_it: there is no git");
+        return drop(writeln!(
+            std::io::stderr(),
+            "SKIPPED the_source_of_a_pack_travels_beside_it_and_not_in_it: there is no git"
+        ));
     }
     assert!(git(&["add", "demo"]) && git(&["commit", "-q", "-m", "x"]) && git(&["tag", "v7"]));
     assert!(git(&["remote", "add", "origin", "https://me:hunter2@git.example.org/packs.git"]));

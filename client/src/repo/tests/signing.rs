@@ -1,5 +1,7 @@
 //! Keys with a passphrase, signatures renewed, and roots that follow each other.
 
+use std::io::Write as _;
+
 use super::rollouts::{demo, name};
 use super::*;
 
@@ -85,7 +87,10 @@ fn openssl_reads_an_encrypted_key_and_writes_one() {
     };
     let pass = format!("pass:{SECRET}");
     let Ok(read) = openssl(&["pkey", "-in", "targets.pem", "-passin", &pass, "-out", "plain.pem"]) else {
-        return eprintln!("SKIPPED openssl_reads_an_encrypted_key_and_writes_one: there is no openssl");
+        return drop(writeln!(
+            std::io::stderr(),
+            "SKIPPED openssl_reads_an_encrypted_key_and_writes_one: there is no openssl"
+        ));
     };
     assert!(read.0, "{}", read.1);
     for more in [&["-scrypt"][..], &["-v2", "aes-256-cbc"]] {

@@ -6,10 +6,12 @@ use super::{Schema, Type};
 use crate::base::strict::shorten;
 
 /// Converts `text` to the type in `schema`. Text that does not convert stays a string, so that the check reports the
-/// expected type.
+/// expected type. Where text is allowed beside a boolean, only `true` and `false` are booleans.
 pub fn from_text(schema: &Schema, text: &str) -> Value {
     let types = schema.types.as_ref().map_or(&[][..], |t| t.as_slice());
-    types.iter().find_map(|wanted| as_type(*wanted, schema, text)).unwrap_or_else(|| Value::String(text.to_owned()))
+    let is_text = types.contains(&Type::String) && !["true", "false"].contains(&text);
+    let wanted = types.iter().filter(|wanted| !(is_text && **wanted == Type::Boolean));
+    wanted.copied().find_map(|wanted| as_type(wanted, schema, text)).unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
 /// Explains why `text` does not convert to the type in `schema`, and which text would; `None` if it converts. Never
@@ -59,5 +61,27 @@ fn as_type(wanted: Type, schema: &Schema, text: &str) -> Option<Value> {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             Some(Value::Array(parts.map(|part| from_text(&item, part)).collect()))
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn words_for_booleans_stay_text_where_text_is_allowed() {
+        for (types, text, wanted) in [
+            (json!(["boolean", "string"]), "yes", json!("yes")),
+            (json!(["boolean", "string"]), "1", json!("1")),
+            (json!(["boolean", "string"]), "true", json!(true)),
+            (json!(["string", "boolean"]), "false", json!("false")),
+            (json!(["boolean", "integer"]), "on", json!(true)),
+            (json!("boolean"), "yes", json!(true)),
+        ] {
+            let schema: Schema = serde_json::from_value(json!({"type": types})).unwrap();
+            assert_eq!(from_text(&schema, text), wanted, "{types} {text}");
+        }
     }
 }

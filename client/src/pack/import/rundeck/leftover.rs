@@ -1,4 +1,4 @@
-//! What of a job is no part of an action, by name.
+//! Parts of a job that no action has, by name.
 
 use std::collections::BTreeSet;
 
@@ -67,8 +67,7 @@ const MAX_NAMES: usize = 8;
 pub(super) fn describe(job: &Value, sink: &mut Sink<'_>) {
     let message = match node_filter(job) {
         Some(filter) => format!("runs on the nodes {filter:?} in Rundeck; a caller names the instances with `--on`"),
-        None => "names no nodes, and runs on Rundeck's own server there; a caller names the instances with `--on`"
-            .to_owned(),
+        None => "names no nodes, so Rundeck runs it on its server; callers name instances with `--on`".to_owned(),
     };
     sink.add("node_filter", Effect::Note, &["nodefilters"], message);
     for (key, what) in NAMED {

@@ -5,9 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::Source;
+pub(super) use super::programs::EXPANDED;
 
-/// Character for an expansion in a word, which no name has.
-pub(super) const EXPANDED: char = '\u{1}';
 /// Most texts of one variable, and ways of one word, beyond which its content counts as unknown.
 const MAX_TEXTS: usize = 40;
 /// Most words of a text.

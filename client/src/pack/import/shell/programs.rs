@@ -1,8 +1,10 @@
 //! Commands that treat an argument as more than data: declarations, builtins that read names, programs that start others.
 
-use super::contents::EXPANDED;
 use super::grammar::Role;
 use super::limit::Limit;
+
+/// Character for an expansion in a word, which no name has.
+pub(super) const EXPANDED: char = '\u{1}';
 
 /// Programs that start the program after them.
 pub(in crate::pack::import) const PREFIXES: &[&str] =
@@ -100,9 +102,13 @@ const EXECUTED: &[&str] = &[
     "GIT_EDITOR",
     "GIT_PAGER",
     "GIT_ASKPASS",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PROXY_COMMAND",
     "SSH_ASKPASS",
     "SUDO_ASKPASS",
     "LESSOPEN",
+    "PERL5DB",
     "PERL5OPT",
     "PERL5LIB",
     "PERLLIB",
@@ -122,6 +128,11 @@ const EXECUTED: &[&str] = &[
     "PSQL_PAGER",
     "PSQLRC",
     "AWKPATH",
+    "BROWSER",
+    "MANROFFOPT",
+    "OPENSSL_CONF",
+    "SYSTEMD_EDITOR",
+    "SYSTEMD_PAGER",
 ];
 
 /// True for a variable whose value is run, or decides what is run.

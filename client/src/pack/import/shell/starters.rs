@@ -46,6 +46,16 @@ const STARTERS: &[&str] = &[
     "ansible",
     "parallel-ssh",
     "pssh",
+    "pdsh",
+    "clush",
+    "rsh",
+    "autossh",
+    "prlimit",
+    "chronic",
+    "systemd-inhibit",
+    "tini",
+    "dumb-init",
+    "lxc-attach",
 ];
 
 /// Their arguments: behind options, which are not known, stands the name of a program.

@@ -37,7 +37,10 @@ pub(super) fn unless_skipped(action: &str, executed: Result<TestOutcome, TestErr
     match executed {
         Ok(outcome) => Some(outcome),
         Err(TestError::NoLauncher(_)) => {
-            eprintln!("SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED {action}: bolt-launch is not built; run cargo build -p bolt-launch, or set BOLT_LAUNCH"
+            );
             None
         }
         Err(error) => panic!("{action}: {error}"),

@@ -40,7 +40,7 @@ fn what_a_job_has_and_an_action_has_not_is_named() {
         ("  loglimit: 10MB", "exec: ls", "not imported: loglimit"),
         ("  maxMultipleExecutions: 3", "exec: ls", "not imported: maxMultipleExecutions"),
         ("  executionEnabled: false", "exec: ls", "is disabled in Rundeck, and here"),
-        ("", "exec: ls", "runs on Rundeck's own server there"),
+        ("", "exec: ls", "so Rundeck runs it on its server"),
         ("", "{exec: ls, plugins: {LogFilter: [{type: mask}]}}", "not imported of step 1: plugins"),
         ("", "{exec: ls, if: x}", "not imported of step 1: if"),
         ("", "{exec: ls, errorhandler: {exec: ls, retry: 3}}", "not imported of step 1: retry"),

@@ -1,6 +1,8 @@
 //! Addresses in `requirements.txt`: without wheels, with all of them, with some, and with wheels that cannot be used. Real pip
 //! installs what an import wrote.
 
+use std::io::Write as _;
+
 use packs_schema::agent::config::PythonConfig;
 use packs_schema::agent::python::PROBE;
 
@@ -212,7 +214,7 @@ fn has_pip(test: &str) -> bool {
     let probe = std::process::Command::new("/usr/bin/python3").args(["-I", "-c", PROBE]).output();
     let has = probe.is_ok_and(|probe| String::from_utf8_lossy(&probe.stdout).contains(".whl"));
     if !has {
-        eprintln!("SKIPPED {test}: /usr/bin/python3 cannot make virtual environments");
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: /usr/bin/python3 cannot make virtual environments");
     }
     has
 }

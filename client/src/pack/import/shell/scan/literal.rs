@@ -27,7 +27,19 @@ const EVALUATING: &[&str] = &[
     "printf -v",
     "@P",
     "${!",
+    "typeset",
+    "test -v",
+    "[ -v",
+    "PATH=",
+    "PS4",
 ];
+/// Programs that run text, or start others, wherever they are in code.
+const RUNNING: &[&str] = &[
+    "sh", "bash", "dash", "ksh", "zsh", "su", "ssh", "xargs", "env", "find", "tar", "read", "python", "python3",
+    "node", "php", "lua", "docker", "podman", "kubectl",
+];
+/// Programs to which letters and digits are code, too.
+const STRICT: &[&str] = &["sed", "perl", "awk", "gawk", "mawk", "ruby"];
 /// The same in other languages.
 const STARTING: &[&str] = &[
     "system",
@@ -83,21 +95,27 @@ impl Scanner<'_> {
 
     /// Notes what code of a shell evaluates.
     pub(super) fn literal_code(&mut self, text: &str, reader: &str) {
-        let evaluates = EVALUATING.iter().any(|construct| text.contains(construct));
-        let is_arithmetic =
-            ["((", "$[", "[[", "let ", "declare", "local"].iter().any(|construct| text.contains(construct));
+        let has = |names: &[&str]| names.iter().any(|name| has_word(text, name));
+        let (strict, index) = (has(STRICT), text.contains("${") && text.contains('['));
+        let evaluates = strict || index || has(RUNNING) || EVALUATING.iter().any(|construct| text.contains(construct));
+        let limit = if strict { Limit::Number } else { Limit::Path };
+        // A variable of the code that is run may have the value of any other one.
+        let runs = runs_variable(text);
+        let is_arithmetic = index
+            || ["((", "$[", "[[", "let ", "declare", "typeset", "local"]
+                .iter()
+                .any(|construct| text.contains(construct));
         let (mut starts, mut started) = (false, Vec::new());
         for (at, _) in text.match_indices('$').take(100) {
             let rest = text[at + 1..].trim_start_matches('{');
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            let before = text[..at].trim_end_matches(['"', '\'']);
-            let names = programs::names_program(before) && !before.ends_with('=');
+            let names = runs || is_run(&text[..at]);
             if is_name(&name) {
                 if names {
                     self.done.facts.uses.push((Source::Variable(name.clone()), Use::Program));
                 }
                 if evaluates {
-                    self.code(&name, Limit::Path, reader);
+                    self.code(&name, limit, reader);
                 }
             } else if names && (rest.starts_with(['@', '*']) || rest.starts_with(|c: char| c.is_ascii_digit())) {
                 starts = true;
@@ -123,4 +141,34 @@ impl Scanner<'_> {
             self.command().note_code(evaluates, starts);
         }
     }
+}
+
+/// True if text behind `before` names a program.
+fn is_run(before: &str) -> bool {
+    let before = before.trim_end_matches(['"', '\'']);
+    programs::names_program(before) && !before.ends_with('=')
+}
+
+/// True for code that runs a variable of its own: one that the code assigns, or text that it gives to a shell.
+fn runs_variable(code: &str) -> bool {
+    const SHELLS: &[&str] = &["sh", "bash", "dash", "ksh", "zsh"];
+    let is_shell = |word: &str| SHELLS.contains(&word.rsplit('/').next().unwrap_or(word));
+    let piped = code.split('|').skip(1).filter_map(|rest| rest.split_whitespace().next()).any(is_shell);
+    if piped || code.contains("<<<") && SHELLS.iter().any(|shell| has_word(code, shell)) {
+        return true;
+    }
+    code.match_indices('$').take(100).any(|(at, _)| {
+        let rest = code[at + 1..].trim_start_matches('{');
+        let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let assigned = || {
+            let ways = [format!("{name}="), format!("for {name} "), format!("read {name}"), format!("read -r {name}")];
+            ways.iter().any(|way| code.contains(way))
+        };
+        is_run(&code[..at]) && (rest.starts_with(['@', '*']) || is_name(&name) && assigned())
+    })
+}
+
+fn has_word(text: &str, wanted: &str) -> bool {
+    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+    text.split(separates).any(|word| word == wanted)
 }

@@ -14,6 +14,10 @@ const CODE: &[&str] = &[
     "strace --trace {{a}} ls",
     "unshare -G {{a}} ls",
     "script -c 'ls {{a}}' log",
+    "prlimit --nofile=9 su -c 'ls {{a}}'",
+    "chronic sh -c 'ls {{a}}'",
+    "rsh host 'ls {{a}}'",
+    "tini -- sh -c \"ls {{a}}\"",
     "capsh -- -c 'ls {{a}}'",
     "$SH -lc 'ls {{a}}'",
     "read -r \"$v\" <<< {{a}}",
@@ -33,6 +37,8 @@ const NAMES: &[&str] = &[
     "gosu app {{a}}",
     "run-parts --regex '^x' -- {{a}}",
     "find . -execdir {{a}} \\;",
+    "export GIT_EXTERNAL_DIFF={{a}}; git diff",
+    "SYSTEMD_PAGER={{a}} systemctl status x",
 ];
 
 /// Scripts in which a value stays data.
@@ -58,6 +64,14 @@ fn each_row_counts() {
         let done = rewritten(script);
         if !done.as_ref().is_ok_and(|done| done.needs.is_empty()) {
             wrong.push(format!("no data: {script:?}: {done:?}"));
+        }
+    }
+    for decoder in
+        ["xxd -p -r", "base32 -d", "jq -rR @base64d", "python3 -c 'import urllib.parse.unquote'", "base64 -w0 -d"]
+    {
+        let done = rewritten(&format!("X=$(echo {{{{a}}}} | {decoder}); bash -c \"echo $X\""));
+        if done.is_ok() {
+            wrong.push(format!("{decoder}: {done:?}"));
         }
     }
     let starts = rewritten("setpriv --reuid=x {{a}}");

@@ -1,5 +1,6 @@
 //! Runs imported tasks as an agent would, and compares them with what Puppet does: `reference.py` beside the modules.
 
+use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -139,7 +140,7 @@ fn imported_tasks_do_what_puppet_does() {
     let mut executed = 0;
     for (task, given) in compared() {
         if task.starts_with("ruby") && !ruby {
-            eprintln!("SKIPPED {task}: there is no ruby");
+            let _ = writeln!(std::io::stderr(), "SKIPPED {task}: there is no ruby");
             continue;
         }
         let Some(outcome) = imported.run(task, &given, false) else { return };
@@ -232,7 +233,7 @@ fn a_dry_run_reaches_only_tasks_that_know_it() {
 fn a_task_that_needs_the_agent_says_so() {
     let imported = Imported::new();
     if Path::new("/opt/puppetlabs/puppet/bin/puppet").exists() {
-        return eprintln!("SKIPPED: Puppet's agent is installed here");
+        return drop(writeln!(std::io::stderr(), "SKIPPED: Puppet's agent is installed here"));
     }
     let Some(outcome) = imported.run("agent_only", &json!({"name": "x"}), false) else { return };
     assert_eq!(outcome.exit.exit_status, Some(1));
