@@ -420,7 +420,7 @@ fn a_package_comes_over_https_from_the_servers_that_the_site_trusts() {
     upgrade("package", None).refused(3, "certificate verify failed");
     upgrade("plain", ours).refused(3, "redirected to an address without https");
     upgrade("local", ours).refused(3, "is not allowed");
-    upgrade("broken", ours).refused(3, "500");
+    upgrade("broken", ours).refused(3, "Oops");
     upgrade("other", ours).refused(1, "not the expected");
     assert_eq!(host.installed(), "1.0");
     assert_eq!(upgrade("moved", ours).well().result["outcome"], "upgraded");
