@@ -1,6 +1,7 @@
 //! Parts of schemas of parameters, as the parameter language takes them, and findings about the file that they are in.
 
 use packs_schema::base::document::from_value;
+use packs_schema::base::strict::shorten;
 use packs_schema::pack::param::Schema;
 use serde_json::{Map, Number, Value};
 
@@ -52,7 +53,7 @@ pub(super) fn truth(value: &Value) -> Option<bool> {
     }
 }
 
-/// True for a value that says nothing: none, empty or false.
+/// True for null, `false`, and an empty text, list or object.
 pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -61,6 +62,13 @@ pub(super) fn is_nothing(value: &Value) -> bool {
         Value::Object(entries) => entries.is_empty(),
         Value::Bool(true) | Value::Number(_) => false,
     }
+}
+
+/// Returns the keys of an object that are not among `known` and have a value, at most eight.
+pub(super) fn unknown_keys(object: &Value, known: &[&str]) -> Vec<String> {
+    let keys = object.as_object().into_iter().flatten();
+    let unknown = keys.filter(|(key, value)| !known.contains(&key.as_str()) && !is_nothing(value));
+    unknown.take(8).map(|(key, _)| shorten(key, 40)).collect()
 }
 
 /// Notes a default that a shell would expand where it is text of a script, as it was in the source.

@@ -115,7 +115,7 @@ pub(super) fn rewritten(
     let mut done = if is_shell(program) {
         let refused = |refused| ("placeholder", format!("{refused}; write a script that reads variables"));
         let mut done = shell::rewrite(parts, values, arguments).map_err(refused)?;
-        done.needs.extend(needs_beyond_bash(program, values.len()));
+        done.needs.extend(needs_beyond_bash(program, values));
         done
     } else if let [] | [Part::Text(_)] = parts {
         let text = parts.iter().map(|part| if let Part::Text(text) = part { text.as_str() } else { "" }).collect();
@@ -130,12 +130,15 @@ pub(super) fn rewritten(
     Ok(done)
 }
 
-/// Returns what a script of ksh or zsh needs of `count` values. Scripts are read as bash reads them; these shells also evaluate
-/// operands of `[`, flags of expansions and qualifiers of patterns.
-fn needs_beyond_bash(program: &str, count: usize) -> impl Iterator<Item = (usize, Need)> {
-    let count = if ["ksh", "zsh"].contains(&program) { count } else { 0 };
+/// Returns what a script of ksh or zsh needs of values that its author has not limited. Scripts are read as bash reads them; these
+/// shells also evaluate operands of `[`, flags of expansions and qualifiers of patterns.
+fn needs_beyond_bash(program: &str, values: &[ScriptValue]) -> Vec<(usize, Need)> {
+    if !["ksh", "zsh"].contains(&program) {
+        return Vec::new();
+    }
     let need = Need { limit: Limit::Path, reader: program.to_owned(), followed: true };
-    (0..count).map(move |index| (index, need.clone()))
+    let open = values.iter().enumerate().filter(|(_, value)| value.limit < Limit::Path && !value.listed);
+    open.map(|(index, _)| (index, need.clone())).collect()
 }
 
 /// True for the text of a script that a shell reads.
@@ -303,7 +306,7 @@ fn limit(
     }
 }
 
-/// True if a pattern takes `text`, or is none that is read here.
+/// True if a pattern takes `text`. One that Bolt does not read takes none.
 fn fits(pattern: &str, text: &str) -> bool {
     let schema = from_value::<Schema>(&json!({"type": "string", "pattern": pattern}));
     schema.is_ok_and(|schema| check(&schema, &json!(text)).is_empty())

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::context::Context;
 use crate::pack::import::report::Effect;
-use crate::pack::import::schema::{Sink, is_nothing, truth};
+use crate::pack::import::schema::{Sink, is_nothing, truth, unknown_keys};
 use crate::pack::import::scripted::Parameter;
 use crate::pack::import::steps::Step;
 
 /// Keys of a job that are read, or have no meaning outside Rundeck's pages.
-const JOB_KEYS: [&str; 19] = [
+const JOB_KEYS: [&str; 18] = [
     "name",
     "group",
     "description",
@@ -31,7 +31,6 @@ const JOB_KEYS: [&str; 19] = [
     "nodeFilterEditable",
     "defaultTab",
     "multipleExecutions",
-    "dispatch",
 ];
 /// Keys of a step that are read, or describe it.
 const STEP_KEYS: [&str; 15] = [
@@ -102,7 +101,10 @@ pub(super) fn describe(job: &Value, sink: &mut Sink<'_>) {
         sink.add("disabled", Effect::Note, &["executionEnabled"], "is disabled in Rundeck, and here");
     }
     let named = NAMED.map(|(key, _)| key);
-    let others = unknown(job, &[&JOB_KEYS[..], &named[..]].concat());
+    let mut others = unknown_keys(job, &[&JOB_KEYS[..], &named[..]].concat());
+    // How many nodes at once, and in which order.
+    let dispatch = job.get("nodefilters").and_then(|filters| filters.get("dispatch"));
+    others.extend(dispatch.filter(|dispatch| !is_nothing(dispatch)).map(|_| "dispatch".to_owned()));
     if !others.is_empty() {
         sink.add("not_imported", Effect::Note, &[], format!("not imported: {}", others.join(", ")));
     }
@@ -111,18 +113,12 @@ pub(super) fn describe(job: &Value, sink: &mut Sink<'_>) {
 /// Says what of a step is not imported; `number` counts from 1.
 pub(super) fn note_step(command: &Value, number: usize, sink: &mut Sink<'_>) {
     let handler = command.get("errorhandler").unwrap_or(&Value::Null);
-    let mut others = unknown(command, &STEP_KEYS);
-    others.extend(unknown(handler, &[&STEP_KEYS[..], &["keepgoingOnSuccess"]].concat()));
+    let mut others = unknown_keys(command, &STEP_KEYS);
+    others.extend(unknown_keys(handler, &[&STEP_KEYS[..], &["keepgoingOnSuccess"]].concat()));
     if !others.is_empty() {
         let message = format!("not imported of step {number}: {}", others.join(", "));
         sink.add("not_imported", Effect::Note, &["sequence"], message);
     }
-}
-
-fn unknown(object: &Value, known: &[&str]) -> Vec<String> {
-    let keys = object.as_object().into_iter().flatten();
-    let others = keys.filter(|(key, value)| !known.contains(&key.as_str()) && !is_nothing(value));
-    others.take(MAX_NAMES).map(|(key, _)| shorten(key, 40)).collect()
 }
 
 /// Names the variables of Rundeck that scripts read, and that are empty here.

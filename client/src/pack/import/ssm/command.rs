@@ -10,7 +10,7 @@ use super::steps::{self, Condition, DocumentStep};
 use super::{parameters, plugins};
 use crate::pack::import::converted::Converted;
 use crate::pack::import::report::{ActionReport, Effect};
-use crate::pack::import::schema::{Sink, is_nothing, truth};
+use crate::pack::import::schema::{Sink, truth, unknown_keys};
 use crate::pack::import::scripted::{Blocked, Parameter, limit_values};
 use crate::pack::import::secrets;
 use crate::pack::import::shell::{self, Part, Rewritten};
@@ -47,8 +47,6 @@ const INPUT_KEYS: [&str; 9] = [
     "action",
     "description",
 ];
-/// Maximum number of keys that are named.
-const MAX_KEYS: usize = 8;
 /// Time that is left for what lies between the steps, in seconds.
 const MARGIN: u64 = 60;
 
@@ -129,13 +127,6 @@ fn note_keys(document: &Value, sink: &mut Sink<'_>) {
     if !unknown.is_empty() {
         sink.add("not_imported", Effect::Note, &[], format!("not imported: {}", unknown.join(", ")));
     }
-}
-
-/// Returns the keys of an object that are not among `known` and have a value.
-fn unknown_keys(object: &Value, known: &[&str]) -> Vec<String> {
-    let keys = object.as_object().into_iter().flatten();
-    let unknown = keys.filter(|(key, value)| !known.contains(&key.as_str()) && !is_nothing(value));
-    unknown.take(MAX_KEYS).map(|(key, _)| shorten(key, 40)).collect()
 }
 
 /// True if a step reads this variable.

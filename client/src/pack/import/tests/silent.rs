@@ -38,6 +38,7 @@ fn document(inputs: &Value, rest: &Value) -> Value {
 fn what_a_job_has_and_an_action_has_not_is_named() {
     for (keys, commands, words) in [
         ("  loglimit: 10MB", "exec: ls", "not imported: loglimit"),
+        ("  nodefilters: {filter: a, dispatch: {threadcount: 2}}", "exec: ls", "not imported: dispatch"),
         ("  maxMultipleExecutions: 3", "exec: ls", "not imported: maxMultipleExecutions"),
         ("  executionEnabled: false", "exec: ls", "is disabled in Rundeck, and here"),
         ("", "exec: ls", "so Rundeck runs it on its server"),

@@ -1,4 +1,9 @@
-//! Findings about options: secrets that others could read, and quotes in defaults.
+//! Findings about options: secrets that others could read, quotes in defaults, and values that programs take for options.
+
+use packs_schema::base::document::{from_value, yaml};
+use packs_schema::pack::param::Schema;
+use packs_schema::pack::param::check::check;
+use serde_json::Value;
 
 use super::interpreters::{findings, imported};
 use super::*;
@@ -125,6 +130,13 @@ fn values_in_scripts_of_shells_that_evaluate_more_than_bash_are_limited() {
         let found = report.actions[0].findings.iter().any(|finding| finding.code == "value_limited");
         assert_eq!(found, limited, "{first}: {:?}", report.actions[0].findings);
     }
+    for option in ["name: x, values: [a, b], enforced: true", "name: x, regex: '[0-9]+'"] {
+        let (_temp, report) = imported(&format!(
+            "- name: j\n  options: [{{{option}}}]\n  sequence: {{commands: [{{script: \"#!/bin/ksh\\n[ @option.x@ -eq 1 ]\"}}]}}\n"
+        ));
+        let codes: Vec<_> = report.actions[0].findings.iter().map(|finding| finding.code).collect();
+        assert!(!codes.contains(&"value_limited") && !codes.contains(&"value_as_code"), "{option}: {codes:?}");
+    }
 }
 
 #[test]
@@ -139,6 +151,41 @@ fn callers_choose_no_option_by_which_a_program_starts_others() {
         ));
         let found = report.actions[0].findings.iter().any(|finding| finding.code == code);
         assert!(found, "{step}: {:?}", report.actions[0].findings);
+    }
+}
+
+#[test]
+fn no_word_of_a_list_that_a_script_cuts_is_an_option() {
+    let script = "for h in $(echo \\\"@option.hosts@\\\" | tr ',' ' '); do ssh \\\"$h\\\" uptime; done";
+    let (temp, report) = imported(&format!(
+        "- name: j\n  options: [{{name: hosts}}]\n  sequence: {{commands: [{{script: \"{script}\"}}]}}\n"
+    ));
+    assert!(findings(&report).contains("no word of hosts may begin with '-'"), "{}", findings(&report));
+    let action: Value = yaml::parse(&fs::read_to_string(temp.path().join("pack/actions/j.yaml")).unwrap()).unwrap();
+    let schema: Schema = from_value(&action["parameters"]["hosts"]).unwrap();
+    for (value, fits) in [
+        ("", true),
+        ("a", true),
+        ("web-1,web-2", true),
+        ("a, b c", true),
+        ("-x", false),
+        ("a,-oProxyCommand=x", false),
+        ("a -x", false),
+        ("a\n-x", false),
+        (",-x", false),
+    ] {
+        assert_eq!(check(&schema, &Value::from(value)).is_empty(), fits, "{value:?}");
+    }
+}
+
+#[test]
+fn a_pattern_of_the_author_that_lets_options_in_is_named() {
+    for (regex, named) in [("[A-Za-z=-]+", true), ("[A-Za-z][A-Za-z-]*", false), ("[^;]*", true)] {
+        let (_temp, report) = imported(&format!(
+            "- name: j\n  options: [{{name: x, regex: '{regex}'}}]\n  sequence: {{commands: [{{exec: 'ssh ${{option.x}} uptime'}}]}}\n"
+        ));
+        let found = report.actions[0].findings.iter().any(|finding| finding.code == "option_allowed");
+        assert_eq!(found, named, "{regex}: {}", findings(&report));
     }
 }
 
