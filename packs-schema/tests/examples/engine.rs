@@ -1,6 +1,8 @@
 //! Tests of the pack `bolt_engine` with the real dpkg in a root directory of its own, real processes in the launcher's place,
 //! and scripts in place of systemctl and systemd-run.
 
+mod repositories;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};

@@ -102,7 +102,9 @@ def from_repository(source, version, directory, path, deadline):
     """Downloads the package with the host's package manager, which checks its signatures."""
     wanted = "%s=%s" % (PACKAGE, version) if source == "apt" else "%s-%s" % (PACKAGE, version)
     if source == "apt":
-        status, text = run(["apt-get", "--quiet", "update"], min(DOWNLOAD_SECONDS, deadline.left()))
+        # Without it lists that are not signed as they should be are a warning, and the status is 0.
+        strict = ["-o", "APT::Update::Error-Mode=any"]
+        status, text = run(["apt-get", "--quiet"] + strict + ["update"], min(DOWNLOAD_SECONDS, deadline.left()))
         if status != 0:
             print("apt-get update failed (%s); using the existing lists" % "; ".join(last_lines(text, 1)))
         command = ["apt-get", "--quiet", "-o", "APT::Sandbox::User=root", "download", wanted]
