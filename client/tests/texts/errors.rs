@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Prints a session in `directory`: each command, what it printed, and its exit code.
-fn session(directory: &Path, lines: &[&str]) -> String {
+pub(crate) fn session(directory: &Path, lines: &[&str]) -> String {
     let mut text = String::new();
     for line in lines {
         let arguments: Vec<&str> = line.split_whitespace().skip(1).collect();

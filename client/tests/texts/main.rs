@@ -1,4 +1,4 @@
-//! Snapshots of what the command line prints without an agent: every help text, and errors.
+//! Snapshots of what the command line prints without an agent: every help text, errors, and reports of imports.
 //!
 //! A changed wording shows as a diff of `snapshots/`. After a change that is meant:
 //!
@@ -9,3 +9,4 @@
 
 mod errors;
 mod help;
+mod imports;

@@ -320,3 +320,53 @@ fn metadata_that_is_not_as_it_should_be_is_named() {
     assert_eq!(said("the script takes the secret c as an argument"), 1, "{action:?}");
     assert_eq!(said("of d"), 0, "{action:?}");
 }
+
+#[test]
+fn values_of_the_older_configuration_are_defaults_and_its_secrets_are_dropped() {
+    let action = "from st2common.runners.base_action import Action\nimport json\n\
+                  class Show(Action):\n    def run(self):\n        print(json.dumps(self.config, sort_keys=True))\n";
+    let pack = Pack::new(&[
+        ("actions/show.yaml", "name: show\nrunner_type: python-script\nentry_point: show.py\n"),
+        ("actions/show.py", action),
+        (
+            "config.yaml",
+            "---\nregion: north\nport: 8080\nratio: 0.5\nloud: false\nhosts: [a, b]\nempty: ''\nunset:\n\
+             api_token: canary-1\nDbPassword: canary-2\n",
+        ),
+    ]);
+    fs::remove_file(pack.at("config.schema.yaml")).unwrap();
+    let report = pack.import().unwrap();
+    assert!(report.findings.iter().any(|finding| finding.code == "old_config"), "{report:?}");
+    let schema = fs::read_to_string(pack.temp.path().join("pack/config.schema.yaml")).unwrap();
+    assert!(!schema.contains("canary") && schema.contains("secret: true"), "{schema}");
+    assert!(!pack.temp.path().join("pack/config.yaml").exists(), "its values would travel to every instance");
+    let run = |site: &str| {
+        let file = pack.temp.path().join("site.yaml");
+        fs::write(&file, site).unwrap();
+        let executed = execute(&pack.temp.path().join("pack"), "show", &[], Some(&file));
+        unless_skipped("show", executed).map(|outcome| stdout(&outcome))
+    };
+    let Some(by_default) = run("{}\n") else { return };
+    let defaults = r#"{"hosts": ["a", "b"], "loud": false, "port": 8080, "ratio": 0.5, "region": "north"}"#;
+    assert_eq!(by_default.trim(), defaults);
+    let set = run("region: south\napi_token: t0p\nunset: [1]\nempty: x\n").unwrap();
+    assert!(set.contains(r#""region": "south""#) && set.contains(r#""port": 8080"#), "{set}");
+    assert!(set.contains(r#""api_token": "t0p""#) && set.contains(r#""unset": [1]"#), "{set}");
+}
+
+#[test]
+fn positions_and_defaults_that_published_packs_have_are_accepted_with_a_finding() {
+    let parameters = "  a: {type: string, position: 1, required: true}\n  b: {type: integer, position: 3, default: '7'}\n  \
+                      c: {type: boolean, position: 2, default: 'True'}\n  d: {type: [string, 'null']}\n  e: {type: integer, default: x}\n";
+    let pack = Pack::new(&[
+        ("actions/a.yaml", &script("a", parameters)),
+        ("actions/a.sh", "#!/bin/sh\nprintf '<%s>' \"$@\"\n"),
+    ]);
+    let report = pack.import().unwrap();
+    let found = codes(&report, "a");
+    for code in ["positions", "default_converted", "default_dropped"] {
+        assert!(found.contains(&code), "{code}: {found:?}");
+    }
+    let Some(outcome) = pack.run("a", &["a=x"]) else { return };
+    assert_eq!(stdout(&outcome), "<x><1><7>", "{}", stderr(&outcome));
+}

@@ -1,4 +1,5 @@
-//! The trials with published collections, `tests/fixtures/*/trial.py`: what they compare and count, by tests in Python.
+//! The trials with published collections, `tests/fixtures/*/trial.py`: what they compare and count, and the store of values of
+//! the supplied runner, by tests in Python.
 
 use std::path::Path;
 use std::process::Command;
@@ -30,6 +31,11 @@ fn the_trial_of_systems_manager_tells_documents_that_differ() {
 #[test]
 fn the_trial_of_stackstorm_tells_actions_that_differ() {
     run("stackstorm/test_trial.py", 12);
+}
+
+#[test]
+fn the_values_that_the_supplied_runner_keeps() {
+    run("stackstorm/test_values.py", 8);
 }
 
 #[test]
