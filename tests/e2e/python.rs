@@ -53,7 +53,9 @@ fn build() {
     let Some(cargo) = std::env::var_os("CARGO") else { return };
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--lib", "--profile", profile]).env_remove("RUSTC_BOOTSTRAP");
+    command
+        .args(["build", "--quiet", "--workspace", "--lib", "--tests", "--profile", profile])
+        .env_remove("RUSTC_BOOTSTRAP");
     let status = command.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap();
     assert!(status.success(), "the library cannot be built");
 }

@@ -226,9 +226,9 @@ pub fn bench_binaries() {
 fn build(profile: &str) {
     let Some(cargo) = std::env::var_os("CARGO") else { return };
     let mut command = Command::new(cargo);
-    // Selects the whole workspace, as `cargo test --workspace` does: a subset has other features and would compile
-    // the dependencies again.
-    command.args(["build", "--quiet", "--workspace", "--bins", "--profile", profile]);
+    // Selects the whole workspace and its tests, as `cargo test --workspace` does: a subset has other features and would
+    // compile everything again.
+    command.args(["build", "--quiet", "--workspace", "--bins", "--tests", "--profile", profile]);
     // `.ci/tests` sets it for the test runner alone. Build scripts read it: artefacts compiled with it would replace, under the
     // same names, those that the documentation tests are linked with.
     command.env_remove("RUSTC_BOOTSTRAP");
