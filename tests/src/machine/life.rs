@@ -46,6 +46,10 @@ pub fn run(image: &Path) -> Result<String, String> {
 
     let weights = runtime.block_on(limits::all(&api, &mut vm))?;
     steps.done(&format!("limits under cgroup v2: memory, CPU, processes, block I/O ({weights})"));
+    let together = runtime.block_on(limits::slice(&api, &mut vm))?;
+    steps.done(&format!(
+        "limits of the units: an execution that needs more than the slice ({together}) ends, the agent goes on"
+    ));
     runtime.block_on(limits::stopped(&api, &mut vm))?;
     steps.done("kill and time-out: nothing is left");
 
@@ -115,7 +119,7 @@ fn installed_and_asleep(vm: &mut Vm) -> Result<(), String> {
     Ok(())
 }
 
-/// All three programs write to the journal, with fields.
+/// All three programs write to the journal, with fields, and each audit entry is copied there.
 fn in_the_journal(vm: &mut Vm) -> Result<(), String> {
     let entry = |vm: &mut Vm, matches: &str| -> Result<Value, String> {
         let text = vm.ok(&format!("journalctl -u bolt-launch --no-pager -n 1 -o json {matches}"))?;
@@ -135,6 +139,19 @@ fn in_the_journal(vm: &mut Vm) -> Result<(), String> {
         if !last["BOLT_EVENT"].is_string() {
             return Err(format!("{program}: {last}"));
         }
+    }
+    // The copy of the audit log, found as the paper says.
+    let text = vm.ok("journalctl -t bolt-audit _UID=$(id -u bolt) BOLT_VERB=run -n 1 -o json")?;
+    let copy: Value = serde_json::from_str(text.trim()).map_err(|error| format!("bolt-audit: {error}: {text:?}"))?;
+    let is = |name: &str, value: &str| copy[name] == value;
+    let hash = copy["BOLT_HASH"].as_str().unwrap_or_default();
+    if !is("BOLT_ACTION", "machine.lines")
+        || !is("BOLT_PRINCIPAL", "spiffe://bolt.local/operator")
+        || !is("BOLT_OUTCOME", "accepted")
+        || !copy["BOLT_SEQUENCE"].as_str().is_some_and(|number| number.parse::<u64>().is_ok())
+        || hash.len() != 64
+    {
+        return Err(format!("an execution was accepted, and the copy of the audit log has {copy}"));
     }
     Ok(())
 }

@@ -52,6 +52,38 @@ pub(super) async fn all(api: &Api, vm: &mut Vm) -> Result<String, String> {
     Ok(weights)
 }
 
+/// Checks the limits of the units, and reaches that of the slice: an execution whose own limit is above it is ended, and the agent
+/// goes on. Returns the limit of the slice.
+pub(super) async fn slice(api: &Api, vm: &mut Vm) -> Result<String, String> {
+    let files = "memory.max pids.max cpu.weight bolt-launch.service/memory.max bolt-launch.service/memory.high \
+                 bolt-launch.service/pids.max";
+    let said = vm.ok(&format!("cd /sys/fs/cgroup/bolt.slice && cat {files}"))?;
+    let numbers: Vec<u64> = said.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+    let [memory, 4096, 20, 268_435_456, 134_217_728, 512] = numbers[..] else {
+        return Err(format!("limits of the units: {said:?}"));
+    };
+    let total: u64 =
+        vm.ok("sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo")?.trim().parse().unwrap_or_default();
+    if memory.abs_diff(total * 1024 / 4) > total * 1024 / 20 {
+        return Err(format!("a quarter of {total} kB, and the slice has {memory}"));
+    }
+    // The launcher's limit for all executions together is as high by default, but the agent's own memory does not count there.
+    let reached = |vm: &mut Vm| vm.ok("sed -n 's/^oom //p' /sys/fs/cgroup/bolt.slice/memory.events.local");
+    let reached_before = reached(vm)?;
+    let programs = "systemctl show -P MainPID bolt-launch bolt-executions; pgrep -x bolt-agent";
+    let before = vm.ok(programs)?;
+    let accepted = api.order_until("machine.greedy", &json!({}), "greedy").await?;
+    let end = api.wait(accepted.id.as_str()).await?;
+    let after = vm.ok(programs)?;
+    let is_told = end.reason.as_deref().is_some_and(|reason| reason.contains("a parent cgroup"));
+    if end.state != State::OutOfMemory || !is_told || before != after || reached(vm)? == reached_before {
+        return Err(format!(
+            "300 MB in a slice of {memory}: {end:?}; {before:?}, then {after:?}; {reached_before:?} before"
+        ));
+    }
+    Ok(format!("{} MiB", memory >> 20))
+}
+
 /// Kills an execution, and lets one time out, whose processes ignore TERM and leave their session.
 pub(super) async fn stopped(api: &Api, vm: &mut Vm) -> Result<(), String> {
     let mark = "86400.4711";

@@ -187,6 +187,7 @@ fn pack() -> PackSource {
         .action("lines", count, &format!("{begin}{lines}"))
         .action("hang", hang, hanging)
         .action("memory", &limited("memory: 32MiB"), "#!/bin/sh\nhead -c 200M /dev/zero | tail -c 150M | wc -c\n")
+        .action("greedy", &limited("memory: 400MiB"), "#!/bin/sh\nhead -c 350M /dev/zero | tail -c 300M | wc -c\n")
         .action("cpu", &limited("cpu: 20%"), throttled)
         .action("io", &limited("io_weight: 1000"), weighted)
         .action(
