@@ -25,6 +25,7 @@ mod stopping;
 
 mod access_review;
 mod crowded;
+mod ends;
 mod found;
 mod identity;
 mod list_shapes;

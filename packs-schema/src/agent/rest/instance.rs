@@ -24,8 +24,8 @@ pub struct Health {
     pub degraded: bool,
     /// Problems.
     pub reasons: Vec<Reason>,
-    /// Unusual conditions that are not problems: `dev_pack` (a pushed version, which is not signed), `shared_account`
-    /// (one account for all actions that name none).
+    /// Conditions that are not problems, or not yet: `dev_pack` (a pushed version, which is not signed), `shared_account`
+    /// (one account for all actions that name none), and the first warning of `certificate_expiring` and its like.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Reason>,
     /// Instance id.
@@ -38,10 +38,8 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct Reason {
-    /// Stable code: `never_synced`, `sync_failed`, `pack_failed`, `metadata_expired`, `launcher_gone`,
-    /// `history_failed`, `grants_invalid`, `tls_invalid`, `certificate_wrong`, `certificate_expired`,
-    /// `certificate_expiring`, `config_invalid`, `root_untrusted`, `limits_unavailable`, `execution_configuration`,
-    /// `starting`, `stopping`, `recovering`, `listen_changed`, `channel_empty`.
+    /// Stable code, such as `sync_failed` or `certificate_expiring`. The operator's paper (`systemd/README.md`, "Health
+    /// codes") lists each code with its meaning and remedy.
     pub code: String,
     /// Description and remedy.
     pub message: String,
