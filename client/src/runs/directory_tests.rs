@@ -68,8 +68,9 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
 }
 
 /// Returns true in a process that runs `test` alone; elsewhere starts one and waits for its success. A process that
-/// another test starts has copies of all descriptors, and so of a lock, until it executes its program.
+/// another test starts has copies of all descriptors until it executes its program, so that this lock would look taken.
 fn is_alone(test: &str) -> bool {
+    /// Set for the process that is started here, and nowhere else.
     const ALONE: &str = "BOLT_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;

@@ -2,10 +2,11 @@
 //! a collection, and the same as JSON.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use super::errors::session;
+use super::session::session;
 
 /// Copies a directory of `tests/fixtures` into the home directory.
 fn copy(source: &str, home: &Path, name: &str) {
@@ -14,21 +15,43 @@ fn copy(source: &str, home: &Path, name: &str) {
     assert!(copied.success());
 }
 
-/// Imports a source of `tests/fixtures` and returns the report.
+/// Imports a source of `tests/fixtures` and returns the report, without what Python says of a source that it cannot read: each
+/// version has words of its own.
 fn report(source: &str) -> String {
+    const PYTHON: &str = "Python 3 cannot read it (";
     let home = tempfile::tempdir().unwrap();
     copy(source, home.path(), "source");
-    session(home.path(), &["bolt pack import source --to pack"])
+    let line = |line: &str| match line.split_once(PYTHON) {
+        Some((before, after)) => {
+            let rest = after.rsplit_once("); ").map_or("", |(_, rest)| rest);
+            format!("{before}{PYTHON}…); {rest}\n")
+        }
+        None => format!("{line}\n"),
+    };
+    session(home.path(), &["bolt pack import source --to pack"]).lines().map(line).collect()
+}
+
+/// True if the command finds Python, whose view of scripts is in reports; otherwise prints that the test is skipped.
+fn has_python(test: &str) -> bool {
+    let found = Path::new("/usr/bin/python3").exists();
+    if !found {
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: there is no /usr/bin/python3");
+    }
+    found
 }
 
 #[test]
 fn a_pack_of_stackstorm() {
-    insta::assert_snapshot!(report("stackstorm/shapes"));
+    if has_python("a_pack_of_stackstorm") {
+        insta::assert_snapshot!(report("stackstorm/shapes"));
+    }
 }
 
 #[test]
 fn a_module_of_puppet() {
-    insta::assert_snapshot!(report("puppet/modules/shapes"));
+    if has_python("a_module_of_puppet") {
+        insta::assert_snapshot!(report("puppet/modules/shapes"));
+    }
 }
 
 #[test]
@@ -41,7 +64,7 @@ fn jobs_of_rundeck() {
     insta::assert_snapshot!(report("rundeck/shapes"));
 }
 
-/// One source of each kind that a collection may have: imported, without an action that can run, and unreadable.
+/// Imports a collection with a source of each kind: importable, without an action that can run, unreadable, too large.
 #[test]
 fn a_collection() {
     let home = tempfile::tempdir().unwrap();

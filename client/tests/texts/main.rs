@@ -10,3 +10,4 @@
 mod errors;
 mod help;
 mod imports;
+mod session;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// Runs the tests of a trial, and checks that there are as many as there were.
+/// Runs a file of tests in Python, and checks that there are as many as there were.
 fn run(tests: &str, count: usize) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(tests);
     let done = Command::new("python3").arg("-B").arg(program).output().expect("python3 is there");
@@ -34,8 +34,8 @@ fn the_trial_of_stackstorm_tells_actions_that_differ() {
 }
 
 #[test]
-fn the_values_that_the_supplied_runner_keeps() {
-    run("stackstorm/test_values.py", 8);
+fn values_of_the_supplied_runner_are_kept_bounded_and_expire() {
+    run("stackstorm/test_values.py", 9);
 }
 
 #[test]

@@ -115,9 +115,9 @@ class ActionService(object):
 
     def list_values(self, local=True, prefix=None, limit=None, offset=None):
         start = self._name(prefix or "", local, "system")
-        names = sorted(name for name in self._store.read() if name.startswith(start))
-        names = names[offset or 0 :][: limit if limit else None]
         values = self._store.read()
+        names = sorted(name for name in values if name.startswith(start))
+        names = names[offset or 0 :][: limit if limit else None]
         return [KeyValue(name, values[name][0]) for name in names]
 
     def get_value(self, name, local=True, scope="system", decrypt=False):
