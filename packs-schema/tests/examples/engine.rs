@@ -45,8 +45,7 @@ impl Host {
         if !["python3", "dpkg", "dpkg-deb", "openssl"].iter().all(|program| have(test, program)) {
             return None;
         }
-        if Command::new("id").arg("-u").output().unwrap().stdout != b"0\n" {
-            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: dpkg installs as root only");
+        if !installs(test) {
             return None;
         }
         let dir = TempDir::new().unwrap();
@@ -151,6 +150,15 @@ impl Drop for Host {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// True as root; otherwise prints that the test is skipped.
+fn installs(test: &str) -> bool {
+    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if !is_root {
+        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: packages are installed by root only");
+    }
+    is_root
 }
 
 /// Scripts in place of systemctl and systemd-run. `end` and `restart` of the first are for the test as well.

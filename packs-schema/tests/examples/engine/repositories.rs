@@ -9,10 +9,10 @@ use std::process::{Command, Output};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Host, Version, digest};
+use super::{Host, Version, digest, installs};
 use crate::driver::{Ended, action, have};
 
-/// Signs with keys of its own. The agent that gpg starts is ended with it.
+/// Signs with keys of its own. Dropping it stops the gpg-agent that gpg started.
 struct Gpg {
     home: TempDir,
 }
@@ -36,7 +36,7 @@ impl Gpg {
             "--passphrase",
             "",
         ]);
-        well(&gpg.args(arguments).output().unwrap())
+        stdout_of(&gpg.args(arguments).output().unwrap())
     }
 }
 
@@ -46,7 +46,8 @@ impl Drop for Gpg {
     }
 }
 
-fn well(output: &Output) -> Vec<u8> {
+/// Returns standard output; panics with standard error if the command failed.
+fn stdout_of(output: &Output) -> Vec<u8> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout.clone()
 }
@@ -60,7 +61,7 @@ struct Apt {
 
 impl Apt {
     fn new(test: &str) -> Option<Apt> {
-        if !["apt-get", "gpg", "gpgv"].iter().all(|program| have(test, program)) {
+        if !["apt-get", "gpg", "gpg-agent", "gpgconf", "gpgv"].iter().all(|program| have(test, program)) {
             return None;
         }
         let host = Host::new(test)?;
@@ -73,10 +74,14 @@ impl Apt {
         fs::create_dir(&repository).unwrap();
         let key = apt.join("etc/site.gpg");
         fs::write(&key, gpg.run(&["--export", "site@example.com"])).unwrap();
-        let list = format!("deb [signed-by={}] file:{} ./\n", key.display(), repository.display());
+        // With `file:` the lists would be links, and no list would be of an earlier time.
+        let list = format!("deb [signed-by={}] copy:{} ./\n", key.display(), repository.display());
         fs::write(apt.join("etc/sources.list"), list).unwrap();
+        // Read first, so that nothing of the host's own configuration is: it may start programs after an update.
+        fs::write(apt.join("conf"), "Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \"/dev/null\";\n").unwrap();
         let program = format!(
-            "#!/bin/sh\nexec /usr/bin/apt-get -o Dir::Etc={0}/etc -o Dir::State={0}/state -o Dir::Cache={0}/cache \
+            "#!/bin/sh\nexport APT_CONFIG={0}/conf\nexec /usr/bin/apt-get -o Dir::Etc::sourcelist={0}/etc/sources.list \
+             -o Dir::Etc::sourceparts=/dev/null -o Dir::State={0}/state -o Dir::Cache={0}/cache \
              -o Dir::State::status={1}/var/lib/dpkg/status -o APT::Sandbox::User=root \"$@\"\n",
             apt.display(),
             host.root().display()
@@ -94,14 +99,14 @@ impl Apt {
             let built = self.host.package(version, Version::Good);
             let name = built.file_name().unwrap().to_str().unwrap().to_owned();
             fs::copy(&built, self.repository.join(&name)).unwrap();
-            let control = well(&Command::new("dpkg-deb").arg("--field").arg(&built).output().unwrap());
+            let control = stdout_of(&Command::new("dpkg-deb").arg("--field").arg(&built).output().unwrap());
             let (size, sum) = (fs::metadata(&built).unwrap().len(), digest(&built));
             packages += &String::from_utf8(control).unwrap();
             writeln!(packages, "Filename: ./{name}\nSize: {size}\nSHA256: {sum}\n").unwrap();
         }
         let list = self.repository.join("Packages");
         fs::write(&list, &packages).unwrap();
-        let date = String::from_utf8(well(&Command::new("date").arg("-Ru").output().unwrap())).unwrap();
+        let date = String::from_utf8(stdout_of(&Command::new("date").arg("-Ru").output().unwrap())).unwrap();
         let release = format!("Suite: stable\nDate: {date}SHA256:\n {} {} Packages\n", digest(&list), packages.len());
         let plain = self.repository.join("Release");
         fs::write(&plain, release).unwrap();
@@ -155,7 +160,7 @@ fn a_package_comes_from_a_repository_of_apt_whose_signature_and_digests_hold() {
     assert_eq!(apt.host.installed(), "1.3");
 }
 
-/// Asks the pack's library about packages of rpm: each line of the answer is a JSON value.
+/// Asks the pack's library about packages of rpm, and prints one line: `ANSWERS` and a JSON object.
 const ASK: &str = r#"
 import json, os, sys
 sys.dont_write_bytecode = True
@@ -188,7 +193,11 @@ print("ANSWERS " + json.dumps(answers))
 #[test]
 fn packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only() {
     let test = "packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only";
-    if !["python3", "rpm", "rpmbuild", "rpmsign", "gpg"].iter().all(|program| have(test, program)) {
+    if !["python3", "rpm", "rpmbuild", "rpmsign", "gpg", "gpg-agent", "gpgconf"]
+        .iter()
+        .all(|program| have(test, program))
+        || !installs(test)
+    {
         return;
     }
     let (dir, gpg) = (TempDir::new().unwrap(), Gpg::new());
@@ -202,12 +211,12 @@ fn packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only()
         let (top, file) = (at(&format!("top-{version}-{}", signer.is_some())), at("agent.spec"));
         fs::write(&file, spec).unwrap();
         let define = format!("_topdir {}", top.display());
-        well(&Command::new("rpmbuild").args(["--quiet", "-bb", "--define", &define]).arg(&file).output().unwrap());
+        stdout_of(&Command::new("rpmbuild").args(["--quiet", "-bb", "--define", &define]).arg(&file).output().unwrap());
         let built = top.join(format!("RPMS/noarch/bolt-agent-{version}-1.noarch.rpm"));
         if let Some(signer) = signer {
             let (name, home) = (format!("_gpg_name {signer}"), format!("_gpg_path {}", gpg.home.path().display()));
             let sign = ["--addsign", "--define", "__gpg /usr/bin/gpg", "--define", &name, "--define", &home];
-            well(&Command::new("rpmsign").args(sign).arg(&built).output().unwrap());
+            stdout_of(&Command::new("rpmsign").args(sign).arg(&built).output().unwrap());
         }
         built
     };
@@ -219,7 +228,7 @@ fn packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only()
     let (keys, database) = (at("site.asc"), at("database"));
     fs::write(&keys, gpg.run(&["--armor", "--export", "site@example.com"])).unwrap();
     fs::create_dir(&database).unwrap();
-    well(&Command::new("rpm").arg("--dbpath").arg(&database).arg("--import").arg(&keys).output().unwrap());
+    stdout_of(&Command::new("rpm").arg("--dbpath").arg(&database).arg("--import").arg(&keys).output().unwrap());
     let script = format!(
         "case $1 in --checksig) set -- --dbpath '{}' \"$@\" ;; esac\nexec /usr/bin/rpm \"$@\"\n",
         database.display()
@@ -231,7 +240,7 @@ fn packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only()
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.path().display());
     let mut asked = Command::new("python3");
     asked.args(["-c", ASK]).arg(actions).arg(at("root")).args([&old, &new, &unsigned, &foreign]);
-    let answer = String::from_utf8(well(&asked.env("PATH", path).output().unwrap())).unwrap();
+    let answer = String::from_utf8(stdout_of(&asked.env("PATH", path).output().unwrap())).unwrap();
     let line = answer.lines().find_map(|line| line.strip_prefix("ANSWERS ")).unwrap_or_else(|| panic!("{answer}"));
     let answers: serde_json::Value = serde_json::from_str(line).unwrap();
 

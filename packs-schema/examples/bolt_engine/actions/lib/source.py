@@ -102,7 +102,7 @@ def from_repository(source, version, directory, path, deadline):
     """Downloads the package with the host's package manager, which checks its signatures."""
     wanted = "%s=%s" % (PACKAGE, version) if source == "apt" else "%s-%s" % (PACKAGE, version)
     if source == "apt":
-        # Without it lists that are not signed as they should be are a warning, and the status is 0.
+        # Without this option apt-get reports lists with a bad signature as a warning, and ends with 0.
         strict = ["-o", "APT::Update::Error-Mode=any"]
         status, text = run(["apt-get", "--quiet"] + strict + ["update"], min(DOWNLOAD_SECONDS, deadline.left()))
         if status != 0:
