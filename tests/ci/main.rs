@@ -33,9 +33,14 @@ impl Package {
     fn new() -> Self {
         let place = tempfile::tempdir().unwrap();
         let manifest = "[package]\nname = \"played\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n\
-                        doctest = false\n[workspace]\n";
+                        doctest = false\n[workspace]\nmembers = [\"other\"]\n";
         fs::write(place.path().join("Cargo.toml"), manifest).unwrap();
         fs::write(place.path().join("lib.rs"), SOURCE).unwrap();
+        // A second member, so that cargo names the package of a failed test. It has a test of the same name.
+        fs::create_dir(place.path().join("other")).unwrap();
+        let other = manifest.replace("played", "other").replace("[workspace]\nmembers = [\"other\"]\n", "");
+        fs::write(place.path().join("other/Cargo.toml"), other).unwrap();
+        fs::write(place.path().join("other/lib.rs"), "#[test] fn two() {}\n").unwrap();
         Self(place)
     }
 
@@ -75,28 +80,28 @@ fn a_failed_test_is_run_again_alone_and_told_from_a_broken_one() {
 
     let (content, text) = package.judge(&[]);
     assert!(content, "{text}");
-    assert_eq!(last_line(&text), "5 passed, 0 failed, 0 skipped, 0 flaky");
+    assert_eq!(last_line(&text), "6 passed, 0 failed, 0 skipped, 0 flaky");
     assert!(text.contains("== the slowest 20 tests"), "{text}");
     assert!(text.lines().any(|line| line.ends_with("unittests lib.rs: one") && line.contains(" s  ")), "{text}");
 
     // Passes alone: named, with its first output, and the run is green. A test whose name begins alike is not run instead.
     let (content, text) = package.judge(&[("two", "flaky")]);
     assert!(content, "{text}");
-    assert_eq!(last_line(&text), "5 passed, 0 failed, 0 skipped, 1 flaky");
+    assert_eq!(last_line(&text), "6 passed, 0 failed, 0 skipped, 1 flaky");
     let (_, flaky) = text.split_once("FLAKY unittests lib.rs: two:").unwrap_or_else(|| panic!("{text}"));
     assert!(flaky.contains("two failed once"), "{text}");
 
     // Fails again: red, although another one was only flaky.
     let (content, text) = package.judge(&[("one", "flaky"), ("two", "fail")]);
     assert!(!content, "{text}");
-    assert_eq!(last_line(&text), "4 passed, 1 failed, 0 skipped, 1 flaky");
+    assert_eq!(last_line(&text), "5 passed, 1 failed, 0 skipped, 1 flaky");
 
     // Too many for chance: nothing is run again.
     let behaviours = [("one", "flaky"), ("two", "flaky"), ("three", "flaky"), ("four", "flaky")];
     let (content, text) = package.judge(&behaviours);
     assert!(!content, "{text}");
     assert!(!text.contains("== again, alone"), "{text}");
-    assert_eq!(last_line(&text), "1 passed, 4 failed, 0 skipped, 0 flaky");
+    assert_eq!(last_line(&text), "2 passed, 4 failed, 0 skipped, 0 flaky");
 
     // A binary that dies names no failed test, and is no success either.
     let (content, text) = package.judge(&[("one", "abort")]);

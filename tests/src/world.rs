@@ -214,21 +214,22 @@ static BUILT: OnceLock<()> = OnceLock::new();
 
 /// Builds the binaries of this source: cargo does not build those of other packages for a test.
 pub fn binaries() {
-    BUILT.get_or_init(|| build(if cfg!(debug_assertions) { "dev" } else { "release" }));
+    BUILT.get_or_init(|| build(if cfg!(debug_assertions) { "dev" } else { "release" }, &["--tests"]));
 }
 
-/// Builds the binaries of this source as optimised as benchmarks are, for the rest of this process. The profile `bench` has the
-/// output directory of `release`.
+/// Builds the binaries of this source as optimised as benchmarks are and without features that only tests need, for the rest of
+/// this process. The profile `bench` has the output directory of `release`.
 pub fn bench_binaries() {
-    BUILT.get_or_init(|| build("bench"));
+    BUILT.get_or_init(|| build("bench", &[]));
 }
 
-fn build(profile: &str) {
+/// Builds the binaries with a profile, and the targets that these options of cargo select.
+fn build(profile: &str, options: &[&str]) {
     let Some(cargo) = std::env::var_os("CARGO") else { return };
     let mut command = Command::new(cargo);
-    // Selects the whole workspace and its tests, as `cargo test --workspace` does: a subset has other features and would
-    // compile everything again.
-    command.args(["build", "--quiet", "--workspace", "--bins", "--tests", "--profile", profile]);
+    // Selects the whole workspace, and with `--tests` the features that `cargo test --workspace` selects: others would compile
+    // everything again.
+    command.args(["build", "--quiet", "--workspace", "--bins"]).args(options).args(["--profile", profile]);
     // `.ci/tests` sets it for the test runner alone. Build scripts read it: artefacts compiled with it would replace, under the
     // same names, those that the documentation tests are linked with.
     command.env_remove("RUSTC_BOOTSTRAP");
