@@ -10,6 +10,7 @@ mod certificates;
 mod disk;
 mod docker;
 mod driver;
+mod effects;
 mod engine;
 mod free;
 mod host;

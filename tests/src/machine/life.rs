@@ -148,7 +148,7 @@ fn in_the_journal(vm: &mut Vm) -> Result<(), String> {
     if !is("BOLT_ACTION", "machine.lines")
         || !is("BOLT_PRINCIPAL", "spiffe://bolt.local/operator")
         || !is("BOLT_OUTCOME", "accepted")
-        || !copy["BOLT_SEQUENCE"].as_str().is_some_and(|number| number.parse::<u64>().is_ok())
+        || copy["BOLT_SEQUENCE"].as_str().is_none_or(|number| number.parse::<u64>().is_err())
         || hash.len() != 64
     {
         return Err(format!("an execution was accepted, and the copy of the audit log has {copy}"));
