@@ -183,7 +183,8 @@ async fn a_format_from_the_future_ends_honestly() {
     let world = World::with_probe();
     let mut agent = world.start(&bolt_tests::spec("i-1").set("execution", "max_running", 1));
     let operator = world.operator(&agent);
-    let running = operator.start("probe.sleep", json!({"seconds": 1})).await;
+    // Longer than it takes to stop the agent, or the other one would start.
+    let running = operator.start("probe.sleep", json!({"seconds": 5})).await;
     let queued = operator.start("probe.hello", json!({})).await;
     let mut id = None;
     while_down(&mut agent, |agent| {
