@@ -3,6 +3,7 @@
 use super::code_lines::code;
 use super::report::Effect;
 use super::schema::Sink;
+use super::shell::has_word;
 use super::steps::Step;
 
 /// Notes that steps leave processes or use `sudo`; true if processes stay. `is_root`: the action runs as root.
@@ -47,10 +48,6 @@ fn leaves_process(text: &str) -> Option<usize> {
 
 fn uses_sudo(text: &str) -> Option<usize> {
     code(text).find(|(_, line)| has_word(line, "sudo")).map(|(number, _)| number)
-}
-
-fn has_word(line: &str, wanted: &str) -> bool {
-    line.split(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).any(|word| word == wanted)
 }
 
 #[cfg(test)]

@@ -244,6 +244,12 @@ const DECODERS: &[&str] = &[
     "printf \"%b\"",
 ];
 
+/// True if `text` has this word, as it names programs and files.
+pub(super) fn has_word(text: &str, wanted: &str) -> bool {
+    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
+    text.split(separates).any(|word| word == wanted)
+}
+
 /// True for a name of a shell's variable.
 pub(super) fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

@@ -179,7 +179,13 @@ fn options_are_checked_and_never_text_of_a_script() {
 #[test]
 fn hostile_jobs_are_refused_and_nothing_is_written() {
     let good = fs::read_to_string(jobs().join("jobs.xml")).unwrap();
+    let mut bomb =
+        String::from("- name: a\n  sequence: {commands: [{exec: id}]}\n  a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        bomb += &format!("  a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(", "));
+    }
     for (name, text, words) in [
+        ("a.yaml", bomb, "too large, with its aliases written out"),
         ("a.xml", format!("<!DOCTYPE x [<!ENTITY a 'b'>]>{good}"), "it has a document type"),
         ("a.xml", good.replace("From XML", "&x;"), "it uses the entity \"x\" of its own"),
         ("a.xml", good.replace("<group>", &"<group>".repeat(100)), "nest more than 64 deep"),
@@ -206,6 +212,11 @@ fn hostile_jobs_are_refused_and_nothing_is_written() {
     fs::File::create(temp.path().join("big.xml")).unwrap().set_len(200 << 20).unwrap();
     let error = import(&temp.path().join("big.xml"), &temp.path().join("pack")).unwrap_err().to_string();
     assert!(error.contains("it has 209715200 bytes, more than the maximum of 262144"), "{error}");
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("good.xml"), &good).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", temp.path().join("x.yaml")).unwrap();
+    let error = import(temp.path(), &temp.path().join("pack")).unwrap_err().to_string();
+    assert!(error.contains("x.yaml of the source is refused: it is a link out of the source"), "{error}");
 }
 
 /// Jobs with bytes changed: no panic, and each plan passes the check of agents.

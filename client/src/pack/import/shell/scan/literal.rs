@@ -1,10 +1,10 @@
 //! Code in quotes, which this shell does not expand: what it evaluates when another shell, or `eval`, reads it.
 
 use super::super::flow::{POSITIONAL, Source, Use, positional};
-use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::Reading;
+use super::super::{has_word, is_name};
 use super::{EXPANDED, Scanner};
 
 /// Constructs by which code evaluates what it reads.
@@ -166,9 +166,4 @@ fn runs_variable(code: &str) -> bool {
         };
         is_run(&code[..at]) && (rest.starts_with(['@', '*']) || is_name(&name) && assigned())
     })
-}
-
-fn has_word(text: &str, wanted: &str) -> bool {
-    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c));
-    text.split(separates).any(|word| word == wanted)
 }
