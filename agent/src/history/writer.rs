@@ -7,7 +7,7 @@
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
 use packs_schema::base::name::ExecutionId;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::clock::{HistoryClock, ReadClocks};
@@ -115,35 +115,16 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: Vec<Write>) {
-        let mut results = Vec::with_capacity(batch.len());
         self.history_clock.advance(&(self.clock)());
-        let history_clock = &self.history_clock;
-        let connection = &mut self.connection;
-        let outcome = (|| {
-            let mut transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            for write in &batch {
-                let savepoint = transaction.savepoint()?;
-                let result = apply(&savepoint, history_clock, write);
-                match &result {
-                    Ok(_) => savepoint.commit()?,
-                    Err(_) => drop(savepoint),
-                }
-                results.push(result);
-            }
-            let last = last_event(&transaction)?;
-            transaction.commit()?;
-            Ok::<u64, rusqlite::Error>(last)
-        })();
-        match outcome {
-            Ok(last) => {
+        match transact(&self.connection, &self.history_clock, &batch) {
+            Ok((results, last)) => {
                 self.newest.send_if_modified(|seen| std::mem::replace(seen, last) != last);
                 for (write, result) in batch.into_iter().zip(results) {
                     self.reporter.check(&result);
                     write.answer(result);
                 }
             }
-            Err(error) => {
-                let failure = HistoryError::from(error);
+            Err(failure) => {
                 self.reporter.check::<()>(&Err(failure.clone()));
                 for write in batch {
                     write.answer(Err(failure.clone()));
@@ -151,6 +132,53 @@ impl Writer {
             }
         }
     }
+}
+
+/// Result of each write, and the number of the newest event.
+type Applied = (Vec<Result<Completed, HistoryError>>, u64);
+
+/// Applies all writes in one transaction, of which nothing is left if it fails.
+fn transact(connection: &Connection, history_clock: &HistoryClock, batch: &[Write]) -> Result<Applied, HistoryError> {
+    run(connection, "BEGIN IMMEDIATE")?;
+    let applied = apply_all(connection, history_clock, batch);
+    let committed = applied.and_then(|applied| Ok(run(connection, "COMMIT").map(|()| applied)?));
+    if committed.is_err() && !connection.is_autocommit() {
+        // Fails only where SQLite has rolled back already.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    committed
+}
+
+fn apply_all(connection: &Connection, history_clock: &HistoryClock, batch: &[Write]) -> Result<Applied, HistoryError> {
+    let results = match batch {
+        // Needs no savepoint, for which SQLite would copy each page that it changes.
+        [only] => vec![Ok(apply(connection, history_clock, only)?)],
+        several => {
+            let each = several.iter().map(|write| apply_separately(connection, history_clock, write));
+            each.collect::<rusqlite::Result<_>>()?
+        }
+    };
+    Ok((results, last_event(connection)?))
+}
+
+/// Applies one of several writes: if it fails, the others are written.
+fn apply_separately(
+    connection: &Connection,
+    history_clock: &HistoryClock,
+    write: &Write,
+) -> rusqlite::Result<Result<Completed, HistoryError>> {
+    run(connection, "SAVEPOINT separate")?;
+    let result = apply(connection, history_clock, write);
+    if result.is_err() {
+        run(connection, "ROLLBACK TO separate")?;
+    }
+    run(connection, "RELEASE separate")?;
+    Ok(result)
+}
+
+/// Runs a statement without results, which is parsed once.
+fn run(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
 }
 
 /// Returns the number of the newest event; 0 when there was none yet.
@@ -172,5 +200,52 @@ fn apply(connection: &Connection, history_clock: &HistoryClock, write: &Write) -
             change::update(connection, history_clock.now_ms(), record, changes).map(Completed::Write)
         }
         Write::Retention { job, .. } => retention::apply(connection, history_clock, job).map(Completed::Retention),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packs_schema::base::name::InstanceId;
+    use serde_json::json;
+
+    use super::super::{clock, schema};
+    use super::*;
+
+    fn insert(n: u64, action: &str) -> Write {
+        let record = crate::records::record(json!({
+            "id": format!("01932c07-1f4e-7c61-b4b0-{n:012x}"), "action": action, "principal": "spiffe://x/ann",
+            "created_at_ms": 1_000,
+        }));
+        let (reply, _) = oneshot::channel();
+        Write::Insert { record: Box::new(record), key: None, boot_time: None, unaudited_after: None, reply }
+    }
+
+    /// Returns the names of the actions that are stored, and the number of rows.
+    fn stored(connection: &Connection) -> (Vec<String>, u64) {
+        let mut names = connection.prepare("SELECT name FROM actions ORDER BY name").unwrap();
+        let names = names.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        (names, connection.query_row("SELECT count(*) FROM executions", [], |row| row.get(0)).unwrap())
+    }
+
+    #[test]
+    fn of_a_write_that_fails_nothing_is_left_and_the_others_are_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let instance = InstanceId::new("i-1").unwrap();
+        let connection = schema::open_or_recreate(&directory.path().join("history.db"), &instance).unwrap().connection;
+        let history_clock = HistoryClock::resume(&connection, &clock::host()()).unwrap();
+        let done = |batch: &[Write]| -> Result<Vec<bool>, HistoryError> {
+            let (results, _) = transact(&connection, &history_clock, batch)?;
+            Ok(results.iter().map(Result::is_ok).collect())
+        };
+        assert_eq!(done(&[insert(1, "linux.a")]).unwrap(), [true]);
+        // The id is there already, which is found after the name of the action was added.
+        assert!(done(&[insert(1, "linux.b")]).is_err());
+        assert!(connection.is_autocommit(), "the transaction has ended");
+        assert_eq!(stored(&connection), (vec!["linux.a".to_owned()], 1));
+        assert_eq!(
+            done(&[insert(2, "linux.c"), insert(1, "linux.b"), insert(3, "linux.d")]).unwrap(),
+            [true, false, true]
+        );
+        assert_eq!(stored(&connection), (["linux.a", "linux.c", "linux.d"].map(str::to_owned).to_vec(), 3));
     }
 }
