@@ -93,7 +93,11 @@ impl Exec {
     /// Reconciles an execution whose start the launcher has answered. Until then a free lock meant nothing; a held one is released
     /// with an event, and everything else has one, too.
     pub(super) fn reconcile_answered(self: &Arc<Self>, id: &ExecutionId) {
-        let is_watched = self.lock().live.get(id).is_some_and(|live| live.watch.is_some());
+        let is_watched = match self.lock().live.get(id) {
+            Some(live) if live.ownership() != Ownership::Ending => live.watch.is_some(),
+            // The action may have ended before the answer came, and nothing may delay the commit of its end.
+            _ => return,
+        };
         let is_held = || matches!(directory::probe_lock(&self.directory(id)), Ok(Lock::Held));
         if !(is_watched && is_held()) {
             self.reconcile(id);

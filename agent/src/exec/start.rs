@@ -104,7 +104,9 @@ impl Exec {
                     exec.abort(&id, State::Error, reason);
                 }
             }
-            // While the action runs: the launcher may have to wait for this processor, and the next caller must not.
+            // While the action runs: the launcher may have to wait for this processor, and the next caller must not. If it has
+            // ended already, the writer is woken before.
+            tokio::task::yield_now().await;
             exec.spares.refill();
         });
     }
