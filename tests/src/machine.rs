@@ -22,6 +22,7 @@ mod socket;
 mod states;
 mod steps;
 mod vm;
+mod way_back;
 
 pub use life::run as life;
 pub use power::{Figures, Plan, run as power};
@@ -29,6 +30,7 @@ pub use rollout::run as rollout;
 pub use site::MachineSite;
 pub use states::{DiskStates, run as states};
 pub use vm::forward;
+pub use way_back::run as way_back;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,7 @@
 //! export BOLT_TEST_MACHINE=/var/tmp/bolt-machine
 //! cargo run --release -p bolt-tests --bin bolt-machine -- life
 //! cargo run --release -p bolt-tests --bin bolt-machine -- rollout
+//! cargo run --release -p bolt-tests --bin bolt-machine -- way-back
 //! cargo run --release -p bolt-tests --bin bolt-machine -- power --cuts 200 --seed 1
 //! cargo run --release -p bolt-tests --bin bolt-machine -- states --count 50 --seed 1
 //! ```
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         },
         ["life"] => machine::image().and_then(|image| machine::life(&image)).map(|_| true),
         ["rollout"] => machine::image().and_then(|image| machine::rollout(&image)).map(|_| true),
+        ["way-back"] => machine::image().and_then(|image| machine::way_back(&image)).map(|_| true),
         ["power", "--cuts", cuts, "--seed", seed] => {
             let (Ok(cuts), Ok(seed)) = (cuts.parse(), seed.parse()) else { return wrong() };
             machine::image().and_then(|image| machine::power(&image, machine::Plan { cuts, seed })).map(|figures| {
@@ -52,7 +54,7 @@ fn main() -> ExitCode {
 
 fn wrong() -> ExitCode {
     eprintln!(
-        "usage: bolt-machine life\n       bolt-machine rollout\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
+        "usage: bolt-machine life\n       bolt-machine rollout\n       bolt-machine way-back\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
     );
     ExitCode::from(2)
 }

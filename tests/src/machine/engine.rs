@@ -54,7 +54,7 @@ async fn order(api: &Api, action: &str, parameters: &Value) -> Result<Execution,
 }
 
 /// Waits until the timer that would return to the previous version is active; an error if the upgrade ends before that.
-async fn guarded(api: &Api, vm: &mut Vm, upgrade: &Execution) -> Result<(), String> {
+pub(super) async fn guarded(api: &Api, vm: &mut Vm, upgrade: &Execution) -> Result<(), String> {
     for _ in 0..600 {
         if vm.run("systemctl is-active bolt-engine-rollback.timer")?.output.trim() == "active" {
             return Ok(());

@@ -16,8 +16,10 @@ use crate::{Bolt, PackSource, World};
 pub(super) const ID: &str = "i-machine";
 /// Id of the second instance, where there are two.
 pub(super) const SECOND: &str = "i-second";
-/// Versions of the packages; the same programs.
+/// Versions of the packages. The programs are the same, unless [`EARLIER`] has the first.
 pub(super) const VERSIONS: [&str; 2] = ["0.1.0-1", "0.2.0-1"];
+/// Environment variable: directory with the packages of an earlier build, as the first version.
+const EARLIER: &str = "BOLT_TEST_MACHINE_EARLIER";
 /// Version whose launcher ends at once.
 pub(super) const BAD_VERSION: &str = "0.3.0-1";
 
@@ -37,9 +39,12 @@ impl MachineSite {
         fs::create_dir_all(&payload).map_err(|e| e.to_string())?;
         let programs = binary("bolt").map_err(|e| e.to_string())?;
         let programs = programs.parent().map(Path::to_owned).unwrap_or_default();
-        for version in VERSIONS {
-            build(version, &programs, &payload)?;
+        let [first, second] = VERSIONS;
+        match std::env::var_os(EARLIER) {
+            None => build(first, &programs, &payload)?,
+            Some(earlier) => copy_packages(first, Path::new(&earlier), &payload)?,
         }
+        build(second, &programs, &payload)?;
         build(BAD_VERSION, &bad_programs(&programs, &site.directory().join("bad"))?, &payload)?;
         for id in [ID, SECOND] {
             let instance = InstanceId::new(id).map_err(|e| e.to_string())?;
@@ -105,6 +110,18 @@ impl MachineSite {
 /// The command that installs a version of the agent's package.
 pub(super) fn dpkg(version: &str) -> String {
     format!("dpkg -i /root/payload/bolt-agent_{version}_*.deb")
+}
+
+fn copy_packages(version: &str, from: &Path, payload: &Path) -> Result<(), String> {
+    for package in ["bolt-agent", "bolt-client"] {
+        let is_meant = |name: &str| name.starts_with(&format!("{package}_{version}_")) && name.ends_with(".deb");
+        let files = fs::read_dir(from).map_err(|e| format!("{}: {e}", from.display()))?.flatten();
+        let mut names = files.filter_map(|file| file.file_name().into_string().ok());
+        let name = names.find(|name| is_meant(name));
+        let name = name.ok_or_else(|| format!("{} has no {package}_{version}_*.deb", from.display()))?;
+        fs::copy(from.join(&name), payload.join(&name)).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Makes a directory of programs of which the launcher fails.
