@@ -237,6 +237,17 @@ impl Kind {
         matches!(self, Kind::Problem(_))
     }
 
+    /// Returns true for a refusal that an agent gives only when it has found no execution with the key of the request.
+    pub(crate) fn is_refusal_of_new_start(&self) -> bool {
+        let looked_up = |code| {
+            matches!(
+                code,
+                Code::Busy | Code::RateExceeded | Code::QueueFull | Code::InsufficientStorage | Code::AuditUnavailable
+            )
+        };
+        matches!(self, Kind::Problem(problem) if looked_up(problem.code))
+    }
+
     /// Returns true if the same request may succeed a moment later.
     pub fn is_transient(&self) -> bool {
         match self {

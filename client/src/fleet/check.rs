@@ -6,7 +6,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::start::{Target, start};
+use super::start::{Flight, Target, start};
 use super::{Ending, Request, Run, new_run_id};
 use crate::tls::Identity;
 
@@ -37,7 +37,7 @@ pub(super) async fn check(
         let (sender, _) = mpsc::unbounded_channel();
         let each = targets.iter().map(|target| {
             let each = Target { output_limit: 0, ..Target::of(run, *target, &id, &check.request) };
-            let ending = start(each, identity.clone(), sender.clone());
+            let ending = start(each, Flight::default(), identity.clone(), sender.clone());
             async move { (*target, ending.await) }
         });
         let endings: Vec<(usize, Option<Ending>)> =

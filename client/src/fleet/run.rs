@@ -13,10 +13,14 @@ use super::control::Control;
 use super::fence::Fence;
 use super::outcome::Stopped;
 use super::progress::{Before, Progress, Step};
-use super::start::{Target, start};
+use super::start::{Flight, Target, start};
 use super::{Ending, Event, Report, Run};
 use crate::connection::max_open;
+use crate::error::{Error, Kind};
 use crate::tls::Identity;
+
+/// What is said of an instance that an earlier client asked, without a known answer, and this one did not.
+const NEVER_ANSWERED: &str = "it was asked to start, and its answer is not known";
 
 /// Receives the progress of a run. A closure that takes [`Event`]s is one.
 pub trait Observer {
@@ -73,6 +77,8 @@ pub async fn resume(
     let mut listener = control.listen();
     let mut flights = Flights::new(run, identity, observer.fence());
     endings.resize_with(run.targets.len(), || None);
+    let mut left: Vec<Flight> =
+        before.iter().zip(&endings).map(|(before, ending)| Flight::left(*before, ending.as_ref())).collect();
     let mut checking = None;
     loop {
         if listener.is_stopped() && progress.stopped().is_none() {
@@ -85,7 +91,7 @@ pub async fn resume(
                     observer.event(Event::BatchStarted { batch });
                 }
                 observer.event(Event::Starting { target });
-                flights.start(target);
+                flights.start(target, left.get_mut(target).map(std::mem::take).unwrap_or_default());
                 continue;
             }
             Step::Check { batch } => {
@@ -151,7 +157,13 @@ pub async fn resume(
             () = sleep => {}
         }
     }
-    let endings = endings.into_iter().map(|ending| ending.unwrap_or(Ending::NotStarted)).collect();
+    let without = |target: usize| match before.get(target) {
+        // The run was stopped before it was asked again.
+        Some(Before::Started) => unknown(run, target, Kind::recorded("unknown", NEVER_ANSWERED)),
+        _ => Ending::NotStarted,
+    };
+    let endings = endings.into_iter().enumerate();
+    let endings = endings.map(|(target, ending)| ending.unwrap_or_else(|| without(target))).collect();
     Report { endings, stopped: progress.stopped() }
 }
 
@@ -185,7 +197,8 @@ impl<'a> Flights<'a> {
         Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), fence, connections, sender, events }
     }
 
-    fn start(&mut self, target: usize) {
+    /// Starts what an earlier client has `left`.
+    fn start(&mut self, target: usize, left: Flight) {
         let flight = Target::new(self.run, target);
         let (identity, sender, connections) = (self.identity.clone(), self.sender.clone(), self.connections.clone());
         let fence = self.fence.clone();
@@ -197,7 +210,7 @@ impl<'a> Flights<'a> {
             {
                 return Some(Ending::NotStarted);
             }
-            start(flight, identity, sender).await
+            start(flight, left, identity, sender).await
         };
         self.targets.insert(self.tasks.spawn(flight).id(), target);
     }
@@ -233,11 +246,12 @@ impl<'a> Flights<'a> {
 
 /// Returns the ending of a task that panicked: a fault of this program, and still a named ending.
 fn panicked(run: &Run, target: usize) -> Ending {
+    unknown(run, target, Kind::Protocol("this program failed while it waited".to_owned()))
+}
+
+/// Returns the ending of an instance on which an execution may run.
+fn unknown(run: &Run, target: usize, kind: Kind) -> Ending {
     let instance = &run.targets[target];
-    let error = crate::error::Error {
-        instance: instance.id().clone(),
-        address: instance.address.to_string(),
-        kind: crate::error::Kind::Protocol("this program failed while it waited".to_owned()),
-    };
+    let error = Error { instance: instance.id().clone(), address: instance.address.to_string(), kind };
     Ending::Unreachable { error, execution: None, may_run: true }
 }

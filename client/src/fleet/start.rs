@@ -15,7 +15,7 @@ use packs_schema::base::name::{ExecutionId, RunId};
 use packs_schema::pack::action::Class;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{Ending, Event, Request, Run, output, start_key};
+use super::{Before, Ending, Event, Request, Run, output, start_key};
 use crate::connection::{Agent, WaitQuery, pause};
 use crate::error::{Error, Kind};
 use crate::inventory::Instance;
@@ -66,34 +66,60 @@ impl Target {
     }
 }
 
-/// How far a start has come, for when its time is over.
-#[derive(Debug, Default)]
-struct Flight {
+/// How far the start on an instance has come, by this client or by an earlier one of the run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Flight {
     /// True if the agent may have accepted the start.
     may_run: bool,
     accepted: Option<ExecutionId>,
 }
 
-/// Runs `target` to its end. Always `Some`; the caller handles a panic.
-pub(super) async fn start(target: Target, identity: Identity, events: UnboundedSender<Event>) -> Option<Ending> {
+impl Flight {
+    /// Returns what an earlier client has left on an instance, and with which ending.
+    pub(super) fn left(before: Before, ending: Option<&Ending>) -> Flight {
+        let accepted = ending.and_then(Ending::execution).cloned();
+        Flight { may_run: before == Before::Started, accepted }
+    }
+
+    /// Returns the ending without an answer to the start.
+    fn unanswered(&self, error: Error) -> Ending {
+        Ending::Unreachable { error, execution: self.accepted.clone(), may_run: self.may_run }
+    }
+
+    /// Returns the ending of a start that was refused. If another one was sent before, only an agent that has looked for its key
+    /// knows that it started nothing.
+    fn refused(&self, error: Error) -> Ending {
+        if self.may_run && !error.kind.is_refusal_of_new_start() {
+            self.unanswered(error)
+        } else {
+            Ending::Refused(error)
+        }
+    }
+}
+
+/// Runs `target` to its end, from where an earlier client has left it. Always `Some`; the caller handles a panic.
+pub(super) async fn start(
+    target: Target,
+    mut flight: Flight,
+    identity: Identity,
+    events: UnboundedSender<Event>,
+) -> Option<Ending> {
     let agent = Agent::new(&target.instance, &identity);
     let report = |event| {
         // Without a receiver, the caller has dropped the run; executions that were started go on.
         let _ = events.send(event);
     };
-    let mut flight = Flight::default();
     let Some(time) = target.time else {
         return Some(carry(&target, &agent, &mut flight, &report).await);
     };
     match tokio::time::timeout(time, carry(&target, &agent, &mut flight, &report)).await {
         Ok(ending) => Some(ending),
         Err(_) => {
-            let Flight { may_run, accepted } = flight;
-            let kind = match may_run {
+            let kind = match flight.may_run {
                 true => Kind::TimeIsOver(time),
                 false => Kind::TimedOut(Phase::Connect, "no connection within the time for one instance"),
             };
-            Some(Ending::Unreachable { error: agent.error(kind), execution: accepted, may_run })
+            Some(flight.unanswered(agent.error(kind)))
         }
     }
 }
@@ -151,17 +177,17 @@ async fn accept(
         if is_old_agent(&error.kind, query) {
             // Nothing was started: an agent refuses a query before it reads the body.
             if let Some(class) = query.class {
-                check_class(agent, create, class).await?;
+                check_class(agent, create, class, flight).await?;
             }
             *query = WaitQuery { wait: query.wait, ..WaitQuery::default() };
             attempt -= 1;
             continue;
         }
         if error.kind.is_refusal() && !(error.kind.is_transient() && attempt < WAIT_ATTEMPTS) {
-            return Err(Ending::Refused(explain_old_agent(error, create)));
+            return Err(flight.refused(explain_old_agent(error, create)));
         }
         if attempt >= attempts(&error.kind, flight.may_run) {
-            return Err(Ending::Unreachable { error, execution: None, may_run: flight.may_run });
+            return Err(flight.unanswered(error));
         }
         report(Event::Retrying { target: target.index, problem: error.kind.to_string() });
         tokio::time::sleep(pause(attempt)).await;
@@ -175,17 +201,17 @@ fn is_old_agent(kind: &Kind, query: &WaitQuery) -> bool {
 }
 
 /// Checks the class of the action in its definition, for an agent that cannot check it at the start.
-async fn check_class(agent: &Agent, create: &CreateExecution, wanted: Class) -> Result<(), Ending> {
+async fn check_class(agent: &Agent, create: &CreateExecution, wanted: Class, flight: &Flight) -> Result<(), Ending> {
     match agent.action(&create.action).await {
         Ok(view) if view.action.class == wanted => Ok(()),
         Ok(view) => {
             let detail =
                 format!("{} is a {} action here, not {wanted}: nothing was started", create.action, view.action.class);
             let problem = Problem::new(Code::ClassMismatch, detail, String::new());
-            Err(Ending::Refused(agent.error(Kind::Problem(Box::new(problem)))))
+            Err(flight.refused(agent.error(Kind::Problem(Box::new(problem)))))
         }
-        Err(error) if error.kind.is_refusal() => Err(Ending::Refused(error)),
-        Err(error) => Err(Ending::Unreachable { error, execution: None, may_run: false }),
+        Err(error) if error.kind.is_refusal() => Err(flight.refused(error)),
+        Err(error) => Err(flight.unanswered(error)),
     }
 }
 

@@ -63,6 +63,12 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     assert_eq!(taken.earlier.before, [Before::Started, ended, Before::Started, untouched, untouched]);
     let state = |at: usize| taken.earlier.endings[at].as_ref().map(fleet::Ending::state);
     assert_eq!((state(0), state(1), state(2)), (Some("tls_failed"), Some("tls_failed"), None));
+    // Asked again: what it had accepted is not forgotten.
+    lease.append(&[Entry::Starting { target: 0 }]).await.unwrap();
+    let stored = store.load(&planned.id).await.unwrap();
+    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))])).unwrap();
+    assert!(matches!(&taken.earlier.endings[0], Some(fleet::Ending::Unreachable { may_run: true, .. })));
+    assert_eq!(taken.earlier.before[0], Before::Started);
     drop(lease);
     assert_eq!(store.list(usize::MAX).await.unwrap().heads, [Head::new(&planned, Class::Diagnostic, 7)]);
 }

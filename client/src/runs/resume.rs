@@ -80,8 +80,9 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
                 return Err(damaged("its progress names an instance that is not in its list"));
             }
             Entry::Starting { target } => {
-                // Asked again after it was lost: the last word counts.
-                (earlier.before[*target], earlier.endings[*target]) = (Before::Started, None);
+                // Asked again after it was lost: the execution that it had accepted is still the one.
+                earlier.before[*target] = Before::Started;
+                earlier.endings[*target].take_if(|ending| !matches!(ending, Ending::Unreachable { may_run: true, .. }));
             }
             Entry::Ended { target, ending } => {
                 let ending = restore(&taken.run.targets[*target], ending);

@@ -12,5 +12,6 @@ mod interrupts;
 mod lists;
 mod phases;
 mod requests;
+mod resume;
 mod server;
 mod streams;
