@@ -19,7 +19,7 @@ use crate::connection::max_open;
 use crate::error::{Error, Kind};
 use crate::tls::Identity;
 
-/// What is said of an instance that an earlier client asked, without a known answer, and this one did not.
+/// Error of an instance that an earlier client has asked, with no known answer, and this one has not asked.
 const NEVER_ANSWERED: &str = "it was asked to start, and its answer is not known";
 
 /// Receives the progress of a run. A closure that takes [`Event`]s is one.
