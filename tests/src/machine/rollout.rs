@@ -19,7 +19,7 @@ use super::steps::Steps;
 use super::vm::Vm;
 
 /// Lines that an execution writes on each machine during the good rollout, one a second.
-const LINES: u64 = 150;
+const LINES: u64 = 300;
 /// Maximum number of times that a run is resumed or repeated.
 const RESUMES: u32 = 10;
 /// Exit code of a run that reached no instance and started nothing.
