@@ -237,15 +237,14 @@ impl Kind {
         matches!(self, Kind::Problem(_))
     }
 
-    /// Returns true for a refusal that an agent gives only when it has found no execution with the key of the request.
-    pub(crate) fn is_refusal_of_new_start(&self) -> bool {
-        let looked_up = |code| {
-            matches!(
-                code,
-                Code::Busy | Code::RateExceeded | Code::QueueFull | Code::InsufficientStorage | Code::AuditUnavailable
-            )
-        };
-        matches!(self, Kind::Problem(problem) if looked_up(problem.code))
+    /// Returns true for an answer that an agent may also give after it has accepted the request.
+    pub(crate) fn may_follow_acceptance(&self) -> bool {
+        let Kind::Problem(problem) = self else { return false };
+        match problem.code {
+            Code::Internal | Code::StorageFailed | Code::OutOfResources => true,
+            Code::Unknown => problem.status >= 500,
+            _ => false,
+        }
     }
 
     /// Returns true if the same request may succeed a moment later.

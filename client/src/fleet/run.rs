@@ -126,12 +126,17 @@ pub async fn resume(
         tokio::select! {
             event = flights.next(&mut observer) => {
                 let (target, ending) = event;
-                if matches!(ending, Ending::NotStarted) && progress.stopped().is_none() {
+                let is_asked = !matches!(ending, Ending::NotStarted);
+                if !is_asked && progress.stopped().is_none() {
                     // Not a failure: another client has the run.
                     progress.stop();
                     observer.event(Event::Stopping { in_flight: progress.in_flight() });
                 }
                 observer.ended(target, &ending);
+                let ending = match is_asked {
+                    true => ending,
+                    false => endings[target].take().unwrap_or_else(|| unasked(run, &before, target)),
+                };
                 let outcome = ending.outcome();
                 observer.event(Event::Ended { target, state: ending.state(), succeeded: ending.succeeded() });
                 endings[target] = Some(observer.keep(target, ending));
@@ -157,13 +162,8 @@ pub async fn resume(
             () = sleep => {}
         }
     }
-    let without = |target: usize| match before.get(target) {
-        // The run was stopped before it was asked again.
-        Some(Before::Started) => unknown(run, target, Kind::recorded("unknown", NEVER_ANSWERED)),
-        _ => Ending::NotStarted,
-    };
     let endings = endings.into_iter().enumerate();
-    let endings = endings.map(|(target, ending)| ending.unwrap_or_else(|| without(target))).collect();
+    let endings = endings.map(|(target, ending)| ending.unwrap_or_else(|| unasked(run, &before, target))).collect();
     Report { endings, stopped: progress.stopped() }
 }
 
@@ -247,6 +247,14 @@ impl<'a> Flights<'a> {
 /// Returns the ending of a task that panicked: a fault of this program, and still a named ending.
 fn panicked(run: &Run, target: usize) -> Ending {
     unknown(run, target, Kind::Protocol("this program failed while it waited".to_owned()))
+}
+
+/// Returns the ending of an instance that this client has not asked.
+fn unasked(run: &Run, before: &[Before], target: usize) -> Ending {
+    match before.get(target) {
+        Some(Before::Started) => unknown(run, target, Kind::recorded("unknown", NEVER_ANSWERED)),
+        _ => Ending::NotStarted,
+    }
 }
 
 /// Returns the ending of an instance on which an execution may run.

@@ -86,14 +86,10 @@ impl Flight {
         Ending::Unreachable { error, execution: self.accepted.clone(), may_run: self.may_run }
     }
 
-    /// Returns the ending of a start that was refused. If another one was sent before, only an agent that has looked for its key
-    /// knows that it started nothing.
+    /// Returns the ending of a start that was refused, which says nothing of one that was sent before: the agent may be busy with
+    /// just that one, and another caller's key does not find it.
     fn refused(&self, error: Error) -> Ending {
-        if self.may_run && !error.kind.is_refusal_of_new_start() {
-            self.unanswered(error)
-        } else {
-            Ending::Refused(error)
-        }
+        if self.may_run { self.unanswered(error) } else { Ending::Refused(error) }
     }
 }
 
@@ -157,13 +153,14 @@ async fn accept(
 ) -> Result<Execution, Ending> {
     let create = &target.create;
     let key = start_key(&target.run, agent.instance().id());
-    let mut attempt = 0;
+    // An earlier client's start gives a dark host no further attempts.
+    let (mut attempt, mut is_sent) = (0, false);
     loop {
         attempt += 1;
-        let may_have_run = flight.may_run;
+        let before = (flight.may_run, is_sent);
         let error = match agent.open().await {
             Ok(()) => {
-                flight.may_run = true;
+                (flight.may_run, is_sent) = (true, true);
                 match agent.create_with(create, Some(&key), query).await {
                     Ok(execution) => return Ok(execution),
                     Err(error) => error,
@@ -171,8 +168,8 @@ async fn accept(
             }
             Err(error) => error,
         };
-        if error.kind.nothing_was_sent() || error.kind.is_refusal() {
-            flight.may_run = may_have_run;
+        if error.kind.nothing_was_sent() || error.kind.is_refusal() && !error.kind.may_follow_acceptance() {
+            (flight.may_run, is_sent) = before;
         }
         if is_old_agent(&error.kind, query) {
             // Nothing was started: an agent refuses a query before it reads the body.
@@ -186,7 +183,7 @@ async fn accept(
         if error.kind.is_refusal() && !(error.kind.is_transient() && attempt < WAIT_ATTEMPTS) {
             return Err(flight.refused(explain_old_agent(error, create)));
         }
-        if attempt >= attempts(&error.kind, flight.may_run) {
+        if attempt >= attempts(&error.kind, flight.may_run, is_sent) {
             return Err(flight.unanswered(error));
         }
         report(Event::Retrying { target: target.index, problem: error.kind.to_string() });
@@ -228,11 +225,12 @@ fn explain_old_agent(mut error: Error, create: &CreateExecution) -> Error {
 }
 
 /// Returns how often a start is attempted that fails with `kind`. A host that does not answer at all is tried once: five
-/// seconds each add up over a fleet. An agent that may have accepted the start, and is gone now, may be restarting.
-fn attempts(kind: &Kind, may_run: bool) -> u32 {
+/// seconds each add up over a fleet. An agent that may have accepted the start, and is gone now, may be restarting. `is_sent`: this
+/// client has sent it.
+fn attempts(kind: &Kind, may_run: bool, is_sent: bool) -> u32 {
     match kind {
         Kind::ConnectionRefused | Kind::Connect(_) | Kind::HandshakeBroken(_) if may_run => WAIT_ATTEMPTS,
-        Kind::TimedOut(..) if may_run && kind.nothing_was_sent() => WAIT_ATTEMPTS,
+        Kind::TimedOut(..) if is_sent && kind.nothing_was_sent() => WAIT_ATTEMPTS,
         // The agent restarts; the key finds the execution that it accepted before.
         Kind::Problem(_) => WAIT_ATTEMPTS,
         Kind::TimedOut(..) if kind.nothing_was_sent() => 1,

@@ -140,5 +140,10 @@ pub(super) async fn learn(
 /// True if an instance refused because its definition of the action differs from the one that the request was made by.
 fn is_refused_by_definition(ending: &Ending) -> bool {
     let codes = [Code::UnknownAction, Code::InvalidParameters, Code::ClassMismatch, Code::ActionDisabled];
-    matches!(ending, Ending::Refused(error) if matches!(&error.kind, Kind::Problem(p) if codes.contains(&p.code)))
+    match ending {
+        Ending::Refused(error) | Ending::Unreachable { error, .. } => {
+            matches!(&error.kind, Kind::Problem(problem) if codes.contains(&problem.code))
+        }
+        Ending::Ended(..) | Ending::NotStarted => false,
+    }
 }

@@ -1,6 +1,8 @@
 //! Runs that are taken over, with an instance on which an earlier client may have started an execution: it is never told that
 //! nothing runs there without knowing it.
 
+use std::sync::Arc;
+
 use bolt_client::error::{Error, Kind};
 use bolt_client::fleet::{self, Before, Control, Earlier, Ending, Outcome, Report, Stopped, Strategy};
 use bolt_client::inventory::Instance;
@@ -43,31 +45,68 @@ async fn an_execution_that_may_run_is_not_forgotten_while_its_instance_does_not_
 }
 
 #[tokio::test]
-async fn a_refusal_says_that_nothing_runs_only_where_the_agent_has_looked_for_it() {
+async fn a_refusal_does_not_say_that_an_earlier_start_runs_nothing() {
     let world = World::new();
-    for (code, decides) in [
-        (Code::Forbidden, false),
-        (Code::UnknownAction, false),
-        (Code::InvalidParameters, false),
-        (Code::VersionMismatch, false),
-        (Code::Busy, true),
-        (Code::RateExceeded, true),
-        (Code::QueueFull, true),
-        (Code::InsufficientStorage, true),
-    ] {
+    for code in [Code::Forbidden, Code::UnknownAction, Code::InvalidParameters, Code::VersionMismatch, Code::Busy] {
         let server = world.server("i-1", move |_| problem(code, "no")).await;
         let targets = || vec![server.instance.clone()];
         let report = take_over(&world, targets(), vec![Before::Started], vec![Some(lost("i-1"))]).await;
-        match &report.endings[0] {
-            Ending::Refused(_) => assert!(decides, "{code:?}"),
-            Ending::Unreachable { execution: Some(execution), may_run: true, .. } => {
-                assert!(!decides && execution.as_str() == EXECUTION, "{code:?}");
-            }
-            ending => panic!("{code:?}: {ending:?}"),
-        }
+        let Ending::Unreachable { execution: Some(execution), may_run: true, .. } = &report.endings[0] else {
+            panic!("{code:?}: {report:?}");
+        };
+        assert_eq!(execution.as_str(), EXECUTION, "{code:?}");
         let report = take_over(&world, targets(), vec![Before::Untouched], vec![None]).await;
         assert!(matches!(&report.endings[0], Ending::Refused(_)), "{code:?}: {report:?}");
     }
+}
+
+/// The agent fails to read the record of what it has accepted, or its task fails.
+#[tokio::test]
+async fn an_error_that_may_follow_the_acceptance_is_no_refusal() {
+    let world = World::new();
+    for (code, may_run) in [(Code::Internal, true), (Code::StorageFailed, true), (Code::Busy, false)] {
+        let server = world.server("i-1", move |_| problem(code, "no")).await;
+        let report = take_over(&world, vec![server.instance.clone()], vec![], vec![]).await;
+        let found = matches!(&report.endings[0], Ending::Unreachable { may_run: true, .. });
+        assert_eq!(found, may_run, "{code:?}: {report:?}");
+    }
+}
+
+/// Another client has the run.
+#[derive(Debug)]
+struct Taken;
+
+#[async_trait::async_trait]
+impl fleet::Fence for Taken {
+    async fn may_start(&self) -> bool {
+        false
+    }
+}
+
+struct WithoutPermission;
+
+impl fleet::Observer for WithoutPermission {
+    fn event(&mut self, _event: fleet::Event) {}
+
+    fn fence(&self) -> Option<Arc<dyn fleet::Fence>> {
+        Some(Arc::new(Taken))
+    }
+}
+
+#[tokio::test]
+async fn what_may_run_is_kept_where_another_client_has_taken_the_run() {
+    let world = World::new();
+    let earlier = Earlier {
+        before: vec![Before::Started, Before::Started, Before::Untouched],
+        endings: vec![Some(lost("i-1")), None, None],
+        checked: 0,
+    };
+    let all = Strategy { grouping: fleet::Grouping::All, ..Strategy::default() };
+    let run = run(vec![nobody_there("i-1"), nobody_there("i-2"), nobody_there("i-3")], all);
+    let report = fleet::resume(&run, earlier, &world.identity(), &Control::default(), WithoutPermission).await;
+    assert_eq!(report.endings[0].execution().map(ExecutionId::as_str), Some(EXECUTION));
+    let states: Vec<&str> = report.endings.iter().map(Ending::state).collect();
+    assert_eq!(states, ["unreachable", "unknown", "not_started"], "{report:?}");
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ fn print(run: &Run, accepted: &[Execution], failed: &[Error], unclear: bool, con
         errln!("bolt: {line}");
     }
     if unclear {
-        errln!("some instances broke the connection and may have started it: `bolt ps --run {}` shows it", run.id);
+        errln!("some instances may have started it without an answer: `bolt ps --run {}` shows it", run.id);
     }
     if !accepted.is_empty() {
         errln!(
@@ -85,7 +85,7 @@ fn print(run: &Run, accepted: &[Execution], failed: &[Error], unclear: bool, con
 fn exit(accepted: &[Execution], failed: &[Error], unclear: bool) -> Exit {
     match (failed.is_empty(), accepted.is_empty()) {
         (true, _) => Exit::Success,
-        (false, true) if failed.iter().all(|error| error.kind.is_refusal()) => Exit::Refused,
+        (false, true) if !unclear && failed.iter().all(|error| error.kind.is_refusal()) => Exit::Refused,
         (false, true) if !unclear && failed.iter().all(|error| !error.kind.is_refusal()) => Exit::Unreachable,
         _ => Exit::Failed,
     }

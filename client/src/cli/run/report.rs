@@ -24,6 +24,7 @@ use crate::cli::context::Context;
 use crate::cli::failure::Exit;
 use crate::cli::{find, terminal};
 use crate::compare::Normalize;
+use crate::error::Kind;
 use crate::fleet::Stopped;
 use crate::fleet::{Ending, Report, Run};
 use crate::show::{self, Mask, when};
@@ -169,9 +170,13 @@ fn versions<'a>(run: &'a Run, report: &'a Report) -> BTreeMap<String, Vec<&'a In
 
 /// Returns why some instances were not started, if so.
 fn held_back(report: &Report) -> Option<Stopped> {
-    report.stopped.filter(|why| {
-        *why == Stopped::Check || report.endings.iter().any(|ending| matches!(ending, Ending::NotStarted))
-    })
+    let is_unasked = |ending: &Ending| match ending {
+        Ending::NotStarted => true,
+        // By an earlier command, and not by this one.
+        Ending::Unreachable { error, may_run, .. } => *may_run && matches!(error.kind, Kind::Recorded { .. }),
+        Ending::Ended(..) | Ending::Refused(_) => false,
+    };
+    report.stopped.filter(|why| *why == Stopped::Check || report.endings.iter().any(is_unasked))
 }
 
 fn summary(run: &Run, report: &Report, took: Duration, remarks: &[String]) -> String {

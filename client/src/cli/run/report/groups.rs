@@ -210,6 +210,10 @@ fn reason(run: &Run, ending: &Ending, texts: &ErrorTexts) -> Vec<String> {
         Ending::Unreachable { error, execution, may_run } => {
             reason.push(texts.text(error));
             match (execution, may_run) {
+                (_, true) if error.kind.is_refusal() => {
+                    reason.extend(error.kind.hint().map(|hint| format!("hint: {hint}")));
+                    reason.push(format!("an earlier request may have started it: `bolt ps --run {}` shows it", run.id));
+                }
                 (None, false) => reason.extend(error.kind.hint().map(|hint| format!("hint: {hint}"))),
                 (Some(_), _) => reason.push(format!(
                     "contact was lost while it ran: `bolt ps --run {}` shows its state once the instance answers",
