@@ -87,11 +87,15 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
     };
     let accepted = app.exec.submit(permit, order).await?;
     let mut execution = accepted.execution;
-    if wait > Duration::ZERO
-        && !execution.state.is_terminal()
-        && let Some(now) = wait_for_end(&app, &execution.id, wait).await?
-    {
-        execution = now;
+    if wait > Duration::ZERO && !execution.state.is_terminal() {
+        match wait_for_end(&app, &execution.id, wait).await {
+            Ok(Some(now)) => execution = now,
+            Ok(None) => {}
+            // It is accepted, and the caller must learn that; the next request reports the fault.
+            Err(error) => {
+                tracing::error!(execution = %execution.id, %error, "cannot read an execution that was accepted")
+            }
+        }
     }
     if let Some(limit) = output {
         // The grants may have changed during the wait.
