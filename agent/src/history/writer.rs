@@ -155,7 +155,7 @@ fn apply_all(connection: &Connection, history_clock: &HistoryClock, batch: &[Wri
         [only] => vec![Ok(apply(connection, history_clock, only)?)],
         several => {
             let each = several.iter().map(|write| apply_separately(connection, history_clock, write));
-            each.collect::<rusqlite::Result<_>>()?
+            each.collect::<Result<_, HistoryError>>()?
         }
     };
     Ok((results, last_event(connection)?))
@@ -166,10 +166,14 @@ fn apply_separately(
     connection: &Connection,
     history_clock: &HistoryClock,
     write: &Write,
-) -> rusqlite::Result<Result<Completed, HistoryError>> {
+) -> Result<Result<Completed, HistoryError>, HistoryError> {
     run(connection, "SAVEPOINT separate")?;
     let result = apply(connection, history_clock, write);
-    if result.is_err() {
+    if let Err(error) = &result {
+        if connection.is_autocommit() {
+            // SQLite has rolled back all of the transaction, as it does for some errors of the disk.
+            return Err(error.clone());
+        }
         run(connection, "ROLLBACK TO separate")?;
     }
     run(connection, "RELEASE separate")?;
