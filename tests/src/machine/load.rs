@@ -77,7 +77,12 @@ impl Api {
 
     /// Waits until an execution has ended.
     pub(super) async fn wait(&self, id: &str) -> Result<Execution, String> {
-        let until = Instant::now() + PATIENCE;
+        self.wait_within(id, PATIENCE).await
+    }
+
+    /// As [`wait`](Self::wait), for this time.
+    pub(super) async fn wait_within(&self, id: &str, patience: Duration) -> Result<Execution, String> {
+        let until = Instant::now() + patience;
         loop {
             let answer = self.persist(Call::get(&format!("/v1/executions/{id}?wait=20s"))).await?;
             if answer.status != 200 {

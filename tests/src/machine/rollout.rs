@@ -7,6 +7,7 @@
 //! ```
 
 use std::path::Path;
+use std::time::Duration;
 
 use packs_schema::agent::execution::State;
 use packs_schema::agent::rest::Execution;
@@ -105,7 +106,7 @@ async fn good_version(site: &MachineSite, machines: &mut [Machine], good: &str, 
         engine::expect_installed(vm, good)?;
         let upgraded = ended(&report, id)?;
         engine::expect(&upgraded, State::Succeeded, "upgraded")?;
-        let end = api.wait(running.id.as_str()).await?;
+        let end = api.wait_within(running.id.as_str(), Duration::from_secs(2 * LINES)).await?;
         let output = api.stdout(end.id.as_str()).await?;
         if end.state != State::Succeeded || output != load::lines(end.id.as_str(), LINES) {
             return Err(format!("{id}: {} with {} bytes", end.state, output.len()));
