@@ -57,7 +57,9 @@ fn clients_that_are_killed_start_nothing_twice_and_lose_no_result() {
 
 #[test]
 fn a_crowd_of_anonymous_sockets_keeps_no_caller_out() {
-    let figures = crowd::run(crowd::Plan { sockets: 400, addresses: 1 << 23, rate: 400, millis: 1000, seed: SEED });
+    // Of 256 slots a caller has one until as many others have come: for 1.6 s at this rate, which a handshake may take beside the
+    // other tests of a slow host.
+    let figures = crowd::run(crowd::Plan { sockets: 400, addresses: 1 << 23, rate: 160, millis: 1000, seed: SEED });
     say(&format_args!("crowd: {figures}"));
     assert_eq!(figures.broken(), None);
 }

@@ -232,6 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_as_such_to_those_that_share_a_transaction() {
+        let directory = tempfile::tempdir().unwrap();
+        let instance = InstanceId::new("i-1").unwrap();
+        let connection = schema::open_or_recreate(&directory.path().join("history.db"), &instance).unwrap().connection;
+        let history_clock = HistoryClock::resume(&connection, &clock::host()()).unwrap();
+        let pages: u64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+        connection.query_row(&format!("PRAGMA max_page_count = {}", pages + 4), [], |_| Ok(())).unwrap();
+        let mut large = insert(2, "linux.b");
+        if let Write::Insert { record, .. } = &mut large {
+            record.note = Some("x".repeat(100_000));
+        }
+        // SQLite may end the whole transaction, or only the write.
+        let failed = match transact(&connection, &history_clock, &[insert(1, "linux.a"), large, insert(3, "linux.c")]) {
+            Err(failure) => {
+                assert_eq!(stored(&connection), (vec![], 0), "nothing is half done");
+                failure
+            }
+            Ok((mut results, _)) => results.remove(1).err().expect("it does not fit"),
+        };
+        assert!(matches!(failed, HistoryError::DiskFull), "{failed:?}");
+        assert!(connection.is_autocommit(), "the transaction has ended");
+    }
+
+    #[test]
     fn of_a_write_that_fails_nothing_is_left_and_the_others_are_written() {
         let directory = tempfile::tempdir().unwrap();
         let instance = InstanceId::new("i-1").unwrap();

@@ -91,7 +91,7 @@ pub(in crate::api) async fn create(call: Call) -> Result<Response<Body>, ApiErro
         match wait_for_end(&app, &execution.id, wait).await {
             Ok(Some(now)) => execution = now,
             Ok(None) => {}
-            // It is accepted, and the caller must learn that; the next request reports the fault.
+            // The caller must learn that it is accepted; the next request reports the fault.
             Err(error) => {
                 tracing::error!(execution = %execution.id, %error, "cannot read an execution that was accepted")
             }
