@@ -197,7 +197,7 @@ impl<'a> Flights<'a> {
         Flights { run, identity, tasks: JoinSet::new(), targets: HashMap::new(), fence, connections, sender, events }
     }
 
-    /// Starts what an earlier client has `left`.
+    /// Starts a target, of which an earlier client may have `left` an execution.
     fn start(&mut self, target: usize, left: Flight) {
         let flight = Target::new(self.run, target);
         let (identity, sender, connections) = (self.identity.clone(), self.sender.clone(), self.connections.clone());

@@ -86,8 +86,8 @@ impl Flight {
         Ending::Unreachable { error, execution: self.accepted.clone(), may_run: self.may_run }
     }
 
-    /// Returns the ending of a start that was refused, which says nothing of one that was sent before: the agent may be busy with
-    /// just that one, and another caller's key does not find it.
+    /// Returns the ending of a start that was refused. An earlier start may still run: it may be why the agent is busy, and the agent
+    /// does not find it by the key of another caller.
     fn refused(&self, error: Error) -> Ending {
         if self.may_run { self.unanswered(error) } else { Ending::Refused(error) }
     }

@@ -80,7 +80,7 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
                 return Err(damaged("its progress names an instance that is not in its list"));
             }
             Entry::Starting { target } => {
-                // Asked again after it was lost: the execution that it had accepted is still the one.
+                // If it is asked again after contact was lost, the execution that it had accepted may still run.
                 earlier.before[*target] = Before::Started;
                 earlier.endings[*target].take_if(|ending| !matches!(ending, Ending::Unreachable { may_run: true, .. }));
             }

@@ -72,7 +72,7 @@ async fn killed_after_the_installation(site: &MachineSite, api: &Api, vm: &mut V
         "dpkg-query -W -f '${{db:Status-Status}} ${{Version}}' bolt-agent | grep -qx 'installed {BAD_VERSION}'"
     );
     until(vm, Duration::from_secs(120), &installed)?;
-    // The pack goes back by itself after start_wait: whatever it is then, the test would prove nothing.
+    // Before START_WAIT is over: the action would return to the previous version by itself, without the timer.
     let group = format!("$(find /sys/fs/cgroup -type d -name 'bolt-{}')", upgrade.id);
     vm.ok(&format!("for group in {group}; do echo 1 >$group/cgroup.kill || exit 1; done"))?;
     vm.within_a_minute("! pgrep -f 'upgrade[.]py'")?;

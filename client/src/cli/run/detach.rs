@@ -72,7 +72,7 @@ fn print(run: &Run, accepted: &[Execution], failed: &[Error], unclear: bool, con
         errln!("bolt: {line}");
     }
     if unclear {
-        errln!("some instances may have started it without an answer: `bolt ps --run {}` shows it", run.id);
+        errln!("some instances did not answer and may have started it: `bolt ps --run {}` shows it", run.id);
     }
     if !accepted.is_empty() {
         errln!(
