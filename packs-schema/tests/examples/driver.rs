@@ -284,16 +284,21 @@ impl Ended {
 pub(crate) fn have(test: &str, program: &str) -> bool {
     let found = PATH.split(':').any(|d| Path::new(d).join(program).exists());
     if !found {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {program} is not installed");
+        skip(test, &format!("{program} is not installed"));
     }
     found
+}
+
+/// Prints that a test is skipped, and why.
+pub(crate) fn skip(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
 }
 
 /// True if a pid namespace can be created; otherwise prints that the test is skipped.
 pub(crate) fn can_be_alone(test: &str) -> bool {
     let made = Command::new(ALONE[0]).args(&ALONE[1..]).arg("true").output().is_ok_and(|o| o.status.success());
     if !made {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: unshare cannot create a pid namespace on this host");
+        skip(test, "unshare cannot create a pid namespace on this host");
     }
     made
 }

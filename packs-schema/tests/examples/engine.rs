@@ -1,17 +1,20 @@
 //! Tests of the pack `bolt_engine` with the real dpkg in a root directory of its own, real processes in the launcher's place,
 //! and scripts in place of systemctl and systemd-run.
 
+mod addresses;
+mod gpg;
 mod repositories;
+mod rpm;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Ended, Run, action, have};
+use crate::driver::{Ended, Run, action, have, skip};
 use crate::service::programs;
 
 /// Conduct of a version of the fake agent.
@@ -156,7 +159,7 @@ impl Drop for Host {
 fn installs(test: &str) -> bool {
     let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
     if !is_root {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: packages are installed by root only");
+        skip(test, "packages are installed by root only");
     }
     is_root
 }
@@ -370,69 +373,4 @@ fn a_package_that_is_half_installed_can_be_rolled_back() {
     fs::write(&status, text).unwrap();
     let back = host.run("rollback", json!({"start_wait": 3, "settle": 0})).go().well();
     assert_eq!((&back.result["outcome"], host.installed().as_str()), (&json!("rolled_back"), "1.0"));
-}
-
-/// Server of files over https, each a whole response.
-struct Https {
-    server: Child,
-    dir: TempDir,
-    port: u16,
-}
-
-impl Https {
-    fn new(keys: &Path) -> Https {
-        let dir = TempDir::new().unwrap();
-        let (server, port) = tls_server(keys, dir.path(), &["-HTTP"]);
-        Https { server, dir, port }
-    }
-
-    fn answers(&self, name: &str, head: &str, body: &[u8]) {
-        let response = [format!("HTTP/1.0 {head}\r\n\r\n").as_bytes(), body].concat();
-        fs::write(self.dir.path().join(name), response).unwrap();
-    }
-
-    fn address(&self, name: &str) -> String {
-        format!("https://127.0.0.1:{}/{name}", self.port)
-    }
-}
-
-impl Drop for Https {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-#[test]
-fn a_package_comes_over_https_from_the_servers_that_the_site_trusts() {
-    let Some(host) = Host::new("a_package_comes_over_https_from_the_servers_that_the_site_trusts") else { return };
-    let keys = TempDir::new().unwrap();
-    let https = Https::new(keys.path());
-    let file = host.package("1.1", Version::Good);
-    let package = fs::read(&file).unwrap();
-    https.answers("package", "200 OK", &package);
-    https.answers("other", "200 OK", &[&package[..], b"x"].concat());
-    https.answers("plain", "302 Found\r\nLocation: http://127.0.0.1:9/package", b"");
-    https.answers("local", &format!("302 Found\r\nLocation: file://{}", file.display()), b"");
-    https.answers("moved", &format!("302 Found\r\nLocation: {}", https.address("package")), b"");
-    https.answers("broken", "500 Oops", b"");
-    let first = digest(&host.package("1.0", Version::Good));
-    let upgrade = |name: &str, ca_file: Option<&str>| {
-        let mut site = json!({"source": "url", "url": https.address(name), "root": host.root(), "directory": host.dir.path().join("kept")});
-        if let Some(file) = ca_file {
-            site["ca_file"] = json!(keys.path().join(file));
-        }
-        // The first version is there already, as after an upgrade.
-        let parameters = json!({"version": "1.1", "sha256": digest(&file), "rollback_sha256": first, "without_rollback": true, "start_wait": 3, "settle": 0});
-        action("bolt_engine.upgrade", parameters).programs(host.bin.path()).config(site).go()
-    };
-    let ours = Some("cert.pem");
-    upgrade("package", None).refused(3, "certificate verify failed");
-    upgrade("plain", ours).refused(3, "redirected to an address without https");
-    upgrade("local", ours).refused(3, "is not allowed");
-    upgrade("broken", ours).refused(3, "Oops");
-    upgrade("other", ours).refused(1, "not the expected");
-    assert_eq!(host.installed(), "1.0");
-    assert_eq!(upgrade("moved", ours).well().result["outcome"], "upgraded");
-    assert_eq!(host.installed(), "1.1");
 }

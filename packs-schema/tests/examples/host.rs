@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{action, have};
+use crate::driver::{action, have, skip};
 
 /// Memory of a named process, enough to be among the largest on a busy host.
 const HELD: usize = 96 << 20;
@@ -103,11 +103,7 @@ fn the_kernel_log_is_read_or_its_absence_explained() {
 fn kernel_problems_are_classified() {
     // journalctl is used only if /dev/kmsg cannot be read.
     if std::fs::File::open("/dev/kmsg").is_ok() {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED kernel_problems_are_classified: /dev/kmsg is readable, so no recorded log is read"
-        );
-        return;
+        return skip("kernel_problems_are_classified", "/dev/kmsg is readable, so no recorded log is read");
     }
     let log = [
         "1700000000.5 host kernel: Out of memory: Killed process 42 (ev\u{1b}il) total-vm:1kB, anon-rss:1kB",

@@ -1,6 +1,5 @@
 //! Tests of `kubernetes_node` on a stand-in for the kubelet, and on recorded answers of crictl and systemctl.
 
-use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Run, action};
+use crate::driver::{Run, action, skip};
 use crate::service::programs;
 use crate::stand_in::StandIn;
 
@@ -137,11 +136,7 @@ fn the_socket_of_the_runtime_is_tried_without_crictl() {
         action("kubernetes_node.node_health", json!({})).programs(bare.path()).config(site).go()
     };
     if std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|d| d.join("crictl").exists()) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "SKIPPED the_socket_of_the_runtime_is_tried_without_crictl: this host has crictl"
-        );
-        return;
+        return skip("the_socket_of_the_runtime_is_tried_without_crictl", "this host has crictl");
     }
     assert_eq!(check(&health(&socket).result, "runtime")["ok"], false);
     let _listener = UnixListener::bind(&socket).unwrap();

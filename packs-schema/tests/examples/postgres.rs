@@ -1,13 +1,12 @@
 //! Tests of `postgres` on a server of the installed PostgreSQL.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Run, action};
+use crate::driver::{Run, action, skip};
 use crate::servers::{Server, as_account, wait_for};
 
 /// Server on a Unix socket in its directory.
@@ -22,7 +21,7 @@ fn programs(test: &str) -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let found = versions.map(|entry| entry.path().join("bin")).filter(|bin| bin.join("postgres").exists()).max();
     if found.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: postgresql is not installed");
+        skip(test, "postgresql is not installed");
     }
     found
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -11,12 +12,17 @@ use crate::driver::{Ended, Run, action, have};
 /// Creates a directory with these bash scripts.
 pub(crate) fn programs(list: &[(&str, &str)]) -> TempDir {
     let directory = TempDir::new().unwrap();
-    for (name, script) in list {
-        let path = directory.path().join(name);
-        fs::write(&path, format!("#!/bin/bash\n{script}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, text) in list {
+        script(directory.path(), name, text);
     }
     directory
+}
+
+/// Writes a bash script.
+pub(crate) fn script(directory: &Path, name: &str, text: &str) {
+    let path = directory.join(name);
+    fs::write(&path, format!("#!/bin/bash\n{text}")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Fake systemd with one service: its state and main pid are in files; `restart` runs the test's commands.
@@ -42,10 +48,8 @@ impl Systemd {
             fs::write(bin.path().join(name), text).unwrap();
         }
         let journalctl = "printf 'one\\ntwo \\033[31m\\nthree\\n'\n";
-        for (name, script) in [("systemctl", systemctl.as_str()), ("journalctl", journalctl)] {
-            let path = bin.path().join(name);
-            fs::write(&path, format!("#!/bin/bash\n{script}")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, text) in [("systemctl", systemctl.as_str()), ("journalctl", journalctl)] {
+            script(bin.path(), name, text);
         }
         Systemd { bin }
     }

@@ -103,13 +103,15 @@ def from_repository(source, version, directory, path, deadline):
     wanted = "%s=%s" % (PACKAGE, version) if source == "apt" else "%s-%s" % (PACKAGE, version)
     if source == "apt":
         # Without this option apt-get reports lists with a bad signature as a warning, and ends with 0.
-        strict = ["-o", "APT::Update::Error-Mode=any"]
-        status, text = run(["apt-get", "--quiet"] + strict + ["update"], min(DOWNLOAD_SECONDS, deadline.left()))
-        if status != 0:
-            print("apt-get update failed (%s); using the existing lists" % "; ".join(last_lines(text, 1)))
+        refresh = ["apt-get", "--quiet", "-o", "APT::Update::Error-Mode=any", "update"]
         command = ["apt-get", "--quiet", "-o", "APT::Sandbox::User=root", "download", wanted]
     else:
+        # By itself dnf uses lists for two days, so that a version that was just published would not be found.
+        refresh = ["dnf", "--quiet", "makecache"]
         command = ["dnf", "--quiet", "--assumeyes", "download", "--destdir", directory, wanted]
+    status, text = run(refresh, min(DOWNLOAD_SECONDS, deadline.left()))
+    if status != 0:
+        print("%s %s failed (%s); using the existing lists" % (refresh[0], refresh[-1], "; ".join(last_lines(text, 1))))
     before = set(os.listdir(directory))
     status, text = run(command, min(DOWNLOAD_SECONDS, deadline.left()), directory)
     new = sorted(set(os.listdir(directory)) - before)
