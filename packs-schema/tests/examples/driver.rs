@@ -159,6 +159,13 @@ impl Run {
         self
     }
 
+    /// Leaves it the programs of this directory alone, with Python.
+    pub(crate) fn only(mut self, directory: &Path) -> Run {
+        std::os::unix::fs::symlink("/usr/bin/python3", directory.join("python3")).unwrap();
+        self.path = directory.display().to_string();
+        self
+    }
+
     /// Runs it in its own pid namespace, where it sees all processes: itself.
     pub(crate) fn alone(mut self) -> Run {
         self.alone = true;

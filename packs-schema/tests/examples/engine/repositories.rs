@@ -65,7 +65,11 @@ impl Apt {
         let list = self.repository.join("Packages");
         fs::write(&list, &packages).unwrap();
         let date = String::from_utf8(stdout_of(&Command::new("date").arg("-Ru").output().unwrap())).unwrap();
-        let release = format!("Suite: stable\nDate: {date}SHA256:\n {} {} Packages\n", digest(&list), packages.len());
+        let release = format!(
+            "Label: Example-Security\nSuite: stable\nDate: {date}SHA256:\n {} {} Packages\n",
+            digest(&list),
+            packages.len()
+        );
         let plain = self.repository.join("Release");
         fs::write(&plain, release).unwrap();
         let signed = self.repository.join("InRelease");
@@ -116,4 +120,17 @@ fn a_package_comes_from_a_repository_of_apt_whose_signature_and_digests_hold() {
     apt.publish(&["1.0", "1.1", "1.3"], "site@example.com");
     apt.upgrade("1.3", Some(&digest(&apt.file("1.3")))).well();
     assert_eq!(apt.host.installed(), "1.3");
+}
+
+#[test]
+fn pending_updates_are_those_that_the_lists_of_apt_have() {
+    let Some(apt) = Apt::new("pending_updates_are_those_that_the_lists_of_apt_have") else { return };
+    let pending = || action("linux.pending_updates", json!({})).programs(apt.host.bin.path()).go().well().result;
+    assert_eq!((&pending()["manager"], &pending()["count"]), (&json!("apt"), &json!(0)));
+    apt.publish(&["1.0", "1.1", "1.2"], "site@example.com");
+    stdout_of(&Command::new(apt.host.bin.path().join("apt-get")).arg("update").output().unwrap());
+    let found = pending();
+    let newest = json!([{"name": "bolt-agent", "installed": "1.0", "available": "1.2", "security": true}]);
+    assert_eq!((&found["count"], &found["security"], &found["packages"]), (&json!(1), &json!(1), &newest));
+    assert_eq!(apt.host.installed(), "1.0");
 }

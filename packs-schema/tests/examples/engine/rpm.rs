@@ -168,9 +168,16 @@ impl Dnf {
         fs::write(dnf.join("dnf.conf"), config).unwrap();
         let site = format!("[site]\nname=site\nbaseurl=file://{}\ngpgcheck=1\n", repository.display());
         fs::write(dnf.join("repos/site.repo"), site).unwrap();
-        script(host.bin.path(), "dnf", &format!("exec /usr/bin/dnf --config '{at}/dnf.conf' \"$@\"\n"));
+        // Debian's rpm has its database in the home directory.
+        let program = format!(
+            "HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin exec /usr/bin/dnf --config '{at}/dnf.conf' --installroot '{}' \"$@\"\n",
+            root.display()
+        );
+        script(host.bin.path(), "dnf", &program);
         let first = rpms.build("1.0", Some("site@example.com"));
-        stdout_of(&Command::new("rpm").arg("--root").arg(host.root()).arg("-U").arg(first).output().unwrap());
+        let mut install = Command::new("rpm");
+        install.env("HOME", "/root").arg("--root").arg(host.root()).arg("-U").arg(first);
+        stdout_of(&install.output().unwrap());
         host.systemctl("restart");
         Some(Dnf { host, rpms, repository })
     }
@@ -194,7 +201,12 @@ impl Dnf {
 
     fn installed(&self) -> String {
         let mut asked = Command::new("rpm");
-        asked.arg("--root").arg(self.host.root()).args(["-q", "--qf", "%{VERSION}-%{RELEASE}", "bolt-agent"]);
+        asked.env("HOME", "/root").arg("--root").arg(self.host.root()).args([
+            "-q",
+            "--qf",
+            "%{VERSION}-%{RELEASE}",
+            "bolt-agent",
+        ]);
         String::from_utf8(stdout_of(&asked.output().unwrap())).unwrap()
     }
 }
@@ -229,4 +241,17 @@ fn a_package_comes_from_a_repository_of_dnf_and_from_a_signer_that_rpm_trusts() 
     assert!(refused.stdout.contains("dnf makecache failed"), "{}", refused.stdout);
     refused.refused(3, "dnf cannot obtain bolt-agent-1.5-1");
     assert_eq!(dnf.installed(), "1.2-1");
+}
+
+#[test]
+fn pending_updates_are_those_that_the_lists_of_dnf_have() {
+    let Some(dnf) = Dnf::new("pending_updates_are_those_that_the_lists_of_dnf_have") else { return };
+    dnf.publish("1.0", None);
+    dnf.publish("1.2", None);
+    let bin = dnf.host.bin.path();
+    stdout_of(&Command::new(bin.join("dnf")).args(["-q", "makecache"]).output().unwrap());
+    // A host without apt-get.
+    let found = action("linux.pending_updates", json!({})).only(bin).go().well().result;
+    let newest = json!([{"name": "bolt-agent", "installed": "", "available": "1.2-1", "security": false}]);
+    assert_eq!((&found["manager"], &found["count"], &found["packages"]), (&json!("dnf"), &json!(1), &newest));
 }
