@@ -58,6 +58,7 @@ mod s3_faults;
 mod s3_moto;
 mod secrets;
 mod secrets_damaged;
+mod signature_ends;
 mod site_config;
 mod texts;
 mod under_attack;

@@ -24,6 +24,12 @@ const ADDRESS_SPACE: &str = "--as=134217728";
 /// Command that creates a pid namespace, also without root.
 const ALONE: [&str; 5] = ["/usr/bin/unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"];
 
+/// Returns the path on which an action finds programs: that of the launcher, after the directory with another Python if
+/// `BOLT_TEST_PYTHON` names one.
+fn path() -> String {
+    std::env::var("BOLT_TEST_PYTHON").map_or_else(|_| PATH.to_owned(), |python| format!("{python}:{PATH}"))
+}
+
 /// Returns the directory of an example pack.
 pub(crate) fn directory(pack: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(pack)
@@ -120,7 +126,7 @@ pub(crate) fn action(reference: &str, parameters: Value) -> Run {
         secrets: Map::new(),
         noop: false,
         deadline: None,
-        path: PATH.into(),
+        path: path(),
         alone: false,
         held: None,
         prelude: None,
@@ -155,7 +161,7 @@ impl Run {
 
     /// Puts the programs of this directory before those of the host.
     pub(crate) fn programs(mut self, directory: &Path) -> Run {
-        self.path = format!("{}:{PATH}", directory.display());
+        self.path = format!("{}:{}", directory.display(), path());
         self
     }
 
