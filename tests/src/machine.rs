@@ -17,6 +17,7 @@ mod limits;
 mod load;
 mod power;
 mod rollout;
+mod services;
 mod site;
 mod socket;
 mod states;

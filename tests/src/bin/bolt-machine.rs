@@ -12,9 +12,10 @@
 //!
 //! Each prints its figures and ends with 1 when a promise was broken. `forward` connects the guest with a port of this host.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bolt_tests::machine;
+use bolt_tests::machine::{self, MachineSite};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -24,12 +25,13 @@ fn main() -> ExitCode {
             Ok(port) => machine::forward(port).map(|()| true).map_err(|e| e.to_string()),
             Err(_) => return wrong(),
         },
-        ["life"] => machine::image().and_then(|image| machine::life(&image)).map(|_| true),
+        ["life"] => laid_out().and_then(|(image, site)| machine::life(&image, &site)).map(|_| true),
         ["rollout"] => machine::image().and_then(|image| machine::rollout(&image)).map(|_| true),
         ["way-back"] => machine::image().and_then(|image| machine::way_back(&image)).map(|_| true),
         ["power", "--cuts", cuts, "--seed", seed] => {
             let (Ok(cuts), Ok(seed)) = (cuts.parse(), seed.parse()) else { return wrong() };
-            machine::image().and_then(|image| machine::power(&image, machine::Plan { cuts, seed })).map(|figures| {
+            let run = |(image, site): (PathBuf, _)| machine::power(&image, &site, machine::Plan { cuts, seed });
+            laid_out().and_then(run).map(|figures| {
                 println!("power, seed {seed}: {figures}");
                 figures.violations.is_empty()
             })
@@ -50,6 +52,10 @@ fn main() -> ExitCode {
             ExitCode::from(1)
         }
     }
+}
+
+fn laid_out() -> Result<(PathBuf, MachineSite), String> {
+    Ok((machine::image()?, MachineSite::create()?))
 }
 
 fn wrong() -> ExitCode {

@@ -16,11 +16,9 @@ pub(super) fn publish(site: &MachineSite) {
     site.world.publish_directory(&pack);
 }
 
-/// Publishes the pack and runs it.
+/// Runs the pack's actions, which is published.
 pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &mut Vm) -> Result<(), String> {
-    publish(site);
-    api.persist(crate::http::Call::post("/v1/packs/sync", "")).await?;
-    api.has_action("upgrade").await?;
+    api.has_action("bolt_engine.upgrade").await?;
     let [old, new] = VERSIONS;
     let first = json!({"version": new, "sha256": site.digest(new)?, "rollback_sha256": site.digest(old)?,
         "start_wait": 120, "settle": 5});

@@ -47,19 +47,19 @@ impl Api {
 
     /// Waits until the agent answers and has the pack.
     pub(super) async fn ready(&self) -> Result<(), String> {
-        self.has_action("lines").await
+        self.has_action("machine.lines").await
     }
 
-    /// Waits until the agent answers and has an action of this name.
-    pub(super) async fn has_action(&self, name: &str) -> Result<(), String> {
+    /// Waits until the agent answers and has this action.
+    pub(super) async fn has_action(&self, action: &str) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let actions = self.persist(Call::get("/v1/actions")).await?;
-            if actions.status == 200 && actions.text().contains(&format!("\"{name}\"")) {
+            let answer = self.persist(Call::get(&format!("/v1/actions/{action}"))).await?;
+            if answer.status == 200 {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(format!("the agent has no action {name}: {}", actions.text()));
+                return Err(format!("the agent has no action {action}: {}", answer.text()));
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }

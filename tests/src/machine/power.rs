@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use super::audit_log::{self, Expected};
 use super::load::{self, Api};
-use super::site::{ID, MachineSite};
+use super::site::{MachineSite, THIRD};
 use super::vm::Vm;
 use crate::Random;
 use crate::http::Call;
@@ -123,11 +123,10 @@ struct Entry {
 type Ledger = Arc<Mutex<BTreeMap<String, Entry>>>;
 
 /// Runs the plan. The error is of the machine, not of Bolt: it cannot be made or booted.
-pub fn run(image: &Path, plan: Plan) -> Result<Figures, String> {
+pub fn run(image: &Path, site: &MachineSite, plan: Plan) -> Result<Figures, String> {
     let began = Instant::now();
-    let site = MachineSite::create()?;
-    let mut vm = site.install(image, ID)?;
-    site.start(&mut vm, ID)?;
+    let mut vm = site.install(image, THIRD)?;
+    site.start(&mut vm, THIRD)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
     let mut random = Random::new(plan.seed);

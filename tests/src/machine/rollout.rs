@@ -61,8 +61,8 @@ pub fn run(image: &Path) -> Result<String, String> {
         machines.push(Machine { id, vm, api });
     }
     for Machine { api, .. } in &machines {
-        runtime.block_on(api.has_action("lines"))?;
-        runtime.block_on(api.has_action("upgrade"))?;
+        runtime.block_on(api.has_action("machine.lines"))?;
+        runtime.block_on(api.has_action("bolt_engine.upgrade"))?;
     }
     let [old, good] = VERSIONS;
     steps.done(&format!("two machines run {old} and have the pack bolt_engine"));

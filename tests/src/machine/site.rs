@@ -16,6 +16,8 @@ use crate::{Bolt, PackSource, World};
 pub(super) const ID: &str = "i-machine";
 /// Id of the second instance, where there are two.
 pub(super) const SECOND: &str = "i-second";
+/// Id of the instance whose power is cut, beside the others or alone.
+pub(super) const THIRD: &str = "i-third";
 /// Versions of the packages. The programs are the same, unless [`EARLIER`] has the first.
 pub(super) const VERSIONS: [&str; 2] = ["0.1.0-1", "0.2.0-1"];
 /// Environment variable: directory with the packages of an earlier build, as the first version.
@@ -40,13 +42,21 @@ impl MachineSite {
         let programs = binary("bolt").map_err(|e| e.to_string())?;
         let programs = programs.parent().map(Path::to_owned).unwrap_or_default();
         let [first, second] = VERSIONS;
-        match std::env::var_os(EARLIER) {
-            None => build(first, &programs, &payload)?,
-            Some(earlier) => copy_packages(first, Path::new(&earlier), &payload)?,
-        }
-        build(second, &programs, &payload)?;
-        build(BAD_VERSION, &bad_programs(&programs, &site.directory().join("bad"))?, &payload)?;
-        for id in [ID, SECOND] {
+        let bad = bad_programs(&programs, &site.directory().join("bad"))?;
+        std::thread::scope(|scope| {
+            let others = [(second, &programs), (BAD_VERSION, &bad)].map(|(version, programs)| {
+                scope.spawn({
+                    let payload = &payload;
+                    move || build(version, programs, payload)
+                })
+            });
+            match std::env::var_os(EARLIER) {
+                None => build(first, &programs, &payload)?,
+                Some(earlier) => copy_packages(first, Path::new(&earlier), &payload)?,
+            }
+            others.into_iter().try_for_each(|other| other.join().map_err(|_| "a build panicked".to_owned())?)
+        })?;
+        for id in [ID, SECOND, THIRD] {
             let instance = InstanceId::new(id).map_err(|e| e.to_string())?;
             let authority = site.world.site.authority();
             let issued = authority.issue_instance(&instance, Validity::days(30)).map_err(|e| e.to_string())?;
@@ -172,6 +182,7 @@ systemctl daemon-reload
 mkdir -p -m 1777 /var/tmp/ledger
 mkdir -p /etc/bolt/packs
 printf 'source: url\nurl: file:///root/payload/bolt-agent_{{version}}_{{arch}}.deb\n' >/etc/bolt/packs/bolt_engine.yaml
+printf 'restart_allow: ["machine-*.service"]\n' >/etc/bolt/packs/linux.yaml
 sync
 "##
     )
@@ -190,7 +201,7 @@ fn pack() -> PackSource {
     let hanging = "#!/bin/sh\ntrap '' TERM\nsetsid sleep \"$BOLT_PARAM_MARK\" &\n( setsid sleep \"$BOLT_PARAM_MARK\" & )\necho hanging\n\
                    while :; do sleep \"$BOLT_PARAM_MARK\"; done\n";
     // The limit may be on a group above that of the process.
-    let throttled = "#!/bin/sh\nn=0; while [ $n -lt 300000 ]; do n=$((n+1)); done\ngroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n\
+    let throttled = "#!/bin/sh\nn=0; while [ $n -lt 60000 ]; do n=$((n+1)); done\ngroup=/sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)\n\
                      while [ \"$group\" != /sys/fs/cgroup ]; do case $(cat \"$group/cpu.max\") in max*) ;; *) \
                      echo \"cpu.max $(cat \"$group/cpu.max\")\"; grep nr_throttled \"$group/cpu.stat\"; break ;; esac; group=${group%/*}; done\n";
     // Whichever policy of the device has weights shows its own.

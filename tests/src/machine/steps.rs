@@ -7,17 +7,25 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(super) struct Steps {
     began: Instant,
+    /// The machine, where there are several at once.
+    machine: &'static str,
     report: String,
 }
 
 impl Steps {
     pub(super) fn begin() -> Steps {
-        Steps { began: Instant::now(), report: String::new() }
+        Steps::since(Instant::now(), "")
+    }
+
+    /// Steps of one machine of several, with the time since a common beginning.
+    pub(super) fn since(began: Instant, machine: &'static str) -> Steps {
+        Steps { began, machine, report: String::new() }
     }
 
     /// Adds a step, and shows it.
     pub(super) fn done(&mut self, what: &str) {
-        let line = format!("{:4} s  {what}", self.began.elapsed().as_secs());
+        let separator = if self.machine.is_empty() { "" } else { ": " };
+        let line = format!("{:4} s  {}{separator}{what}", self.began.elapsed().as_secs(), self.machine);
         eprintln!("{line}");
         let _ = writeln!(self.report, "{line}");
     }

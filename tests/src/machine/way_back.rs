@@ -36,7 +36,7 @@ pub fn run(image: &Path) -> Result<String, String> {
     let runtime = runtime.map_err(|e| e.to_string())?;
     let api = Api { address: vm.address(), caller: site.world.site.operator() };
     let old = VERSIONS[0];
-    runtime.block_on(api.has_action("upgrade"))?;
+    runtime.block_on(api.has_action("bolt_engine.upgrade"))?;
     steps.done(&format!("the machine runs {old} and has the pack bolt_engine"));
 
     let upgrade = runtime.block_on(killed_after_the_installation(&site, &api, &mut vm))?;

@@ -11,6 +11,7 @@ from lib.bolt_action import Stop, clean
 
 NTP_EPOCH = 2208988800  # Seconds from 1900 to 1970.
 UNSYNCHRONIZED = 0x40  # STA_UNSYNC of adjtimex(2).
+TIMESYNC = "/run/systemd/timesync"
 
 
 def kernel():
@@ -43,13 +44,28 @@ def daemon():
                 pass
     if tool.has("timedatectl"):
         try:
-            status, out, _ = tool.run(["timedatectl", "show", "--property=NTP,NTPSynchronized"], 10, accept=None)
+            # Two options: with a comma it takes both for the name of one property.
+            status, out, _ = tool.run(["timedatectl", "show", "--property=NTP", "--property=NTPSynchronized"], 10, accept=None)
         except Stop:
             status, out = 1, b""
         pairs = dict(line.split("=", 1) for line in out.decode("ascii", "replace").splitlines() if "=" in line)
         if status == 0 and pairs.get("NTP") == "yes":
             return "systemd-timesyncd", "synchronized: %s" % clean(pairs.get("NTPSynchronized", "?"), 10), None
     return "none", "", None
+
+
+def synchronization():
+    """Returns what identifies the last time at which systemd-timesyncd set the clock since its start; None if it has not."""
+    try:
+        info = os.stat(TIMESYNC + "/synchronized")
+    except OSError:
+        return None
+    return info.st_ino, info.st_mtime_ns
+
+
+def tells_synchronization():
+    """True if this systemd-timesyncd touches a file each time that it has set the clock (systemd 239)."""
+    return os.path.isdir(TIMESYNC)
 
 
 def measure(server, seconds=3.0):
