@@ -6,7 +6,7 @@ use packs_schema::agent::rest::{Health, Reason};
 
 use crate::calls::until;
 
-/// Where the warning is, and the metric's value.
+/// Expiry warning in the health and in the metrics.
 #[derive(Debug, PartialEq)]
 struct Warning {
     /// Text among the reasons of a degraded agent.

@@ -26,8 +26,8 @@ fn packages_live_on_a_booted_machine_and_power_cuts_break_no_promise() {
         let power = machine::power(&image, &site, machine::Plan { cuts: 2, seed });
         (life.join().expect("it does not panic"), power)
     });
-    life.expect("the packages do what their paper says");
     let figures = power.expect("the machine boots");
     drop(writeln!(std::io::stderr(), "power, seed {seed}: {figures}"));
+    life.expect("the packages do what their paper says");
     assert!(figures.violations.is_empty(), "{figures}");
 }

@@ -28,12 +28,21 @@ mod way_back;
 pub use life::run as life;
 pub use power::{Figures, Plan, run as power};
 pub use rollout::run as rollout;
+pub use services::run as services;
 pub use site::MachineSite;
 pub use states::{DiskStates, run as states};
 pub use vm::forward;
 pub use way_back::run as way_back;
 
 use std::path::PathBuf;
+
+use tokio::runtime::Runtime;
+
+/// Returns a runtime for the requests to one machine.
+fn runtime() -> Result<Runtime, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|e| e.to_string())
+}
 
 /// Returns the directory of the image, or why there is none.
 pub fn image() -> Result<PathBuf, String> {

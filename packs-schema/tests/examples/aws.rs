@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::driver::{Run, action, can_be_alone, directory, have};
+use crate::driver::{Run, action, can_be_alone, directory, have, python};
 use crate::service::programs;
 use crate::stand_in::{Request, StandIn};
 
@@ -157,7 +157,7 @@ fn questions_are_signed_as_aws_documents_it() {
         from lib import ec2\n\
         headers = {'content-type': 'application/x-www-form-urlencoded; charset=utf-8', 'host': 'iam.amazonaws.com', 'x-amz-date': '20150830T123600Z'}\n\
         print(ec2.authorization('AKIDEXAMPLE', 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY', 'us-east-1', 'iam', headers, 'Action=ListUsers&Version=2010-05-08'))";
-    let output = Command::new("python3").args(["-c", program]).arg(directory("aws").join("actions")).output().unwrap();
+    let output = Command::new(python()).args(["-c", program]).arg(directory("aws").join("actions")).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let wanted = "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/iam/aws4_request, \
         SignedHeaders=content-type;host;x-amz-date, \

@@ -30,6 +30,11 @@ fn path() -> String {
     std::env::var("BOLT_TEST_PYTHON").map_or_else(|_| PATH.to_owned(), |python| format!("{python}:{PATH}"))
 }
 
+/// Returns the Python of the actions.
+pub(crate) fn python() -> PathBuf {
+    std::env::var_os("BOLT_TEST_PYTHON").map_or_else(|| PathBuf::from("/usr/bin"), PathBuf::from).join("python3")
+}
+
 /// Returns the directory of an example pack.
 pub(crate) fn directory(pack: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(pack)
@@ -165,9 +170,9 @@ impl Run {
         self
     }
 
-    /// Leaves it the programs of this directory alone, with Python.
+    /// Restricts its path to this directory, and links Python into it.
     pub(crate) fn only(mut self, directory: &Path) -> Run {
-        std::os::unix::fs::symlink("/usr/bin/python3", directory.join("python3")).unwrap();
+        std::os::unix::fs::symlink(python(), directory.join("python3")).unwrap();
         self.path = directory.display().to_string();
         self
     }

@@ -4,6 +4,7 @@
 //! tests/machine/image /var/tmp/bolt-machine
 //! export BOLT_TEST_MACHINE=/var/tmp/bolt-machine
 //! cargo run --release -p bolt-tests --bin bolt-machine -- life
+//! cargo run --release -p bolt-tests --bin bolt-machine -- services
 //! cargo run --release -p bolt-tests --bin bolt-machine -- rollout
 //! cargo run --release -p bolt-tests --bin bolt-machine -- way-back
 //! cargo run --release -p bolt-tests --bin bolt-machine -- power --cuts 200 --seed 1
@@ -25,13 +26,14 @@ fn main() -> ExitCode {
             Ok(port) => machine::forward(port).map(|()| true).map_err(|e| e.to_string()),
             Err(_) => return wrong(),
         },
-        ["life"] => laid_out().and_then(|(image, site)| machine::life(&image, &site)).map(|_| true),
+        ["life"] => create_site().and_then(|(image, site)| machine::life(&image, &site)).map(|_| true),
+        ["services"] => create_site().and_then(|(image, site)| machine::services(&image, &site)).map(|_| true),
         ["rollout"] => machine::image().and_then(|image| machine::rollout(&image)).map(|_| true),
         ["way-back"] => machine::image().and_then(|image| machine::way_back(&image)).map(|_| true),
         ["power", "--cuts", cuts, "--seed", seed] => {
             let (Ok(cuts), Ok(seed)) = (cuts.parse(), seed.parse()) else { return wrong() };
             let run = |(image, site): (PathBuf, _)| machine::power(&image, &site, machine::Plan { cuts, seed });
-            laid_out().and_then(run).map(|figures| {
+            create_site().and_then(run).map(|figures| {
                 println!("power, seed {seed}: {figures}");
                 figures.violations.is_empty()
             })
@@ -54,13 +56,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn laid_out() -> Result<(PathBuf, MachineSite), String> {
+/// Returns the image, and a site whose packages are built.
+fn create_site() -> Result<(PathBuf, MachineSite), String> {
     Ok((machine::image()?, MachineSite::create()?))
 }
 
 fn wrong() -> ExitCode {
     eprintln!(
-        "usage: bolt-machine life\n       bolt-machine rollout\n       bolt-machine way-back\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
+        "usage: bolt-machine life\n       bolt-machine services\n       bolt-machine rollout\n       bolt-machine way-back\n       bolt-machine power --cuts N --seed N\n       bolt-machine states --count N --seed N\n       bolt-machine forward PORT"
     );
     ExitCode::from(2)
 }

@@ -16,7 +16,7 @@ pub(super) fn publish(site: &MachineSite) {
     site.world.publish_directory(&pack);
 }
 
-/// Runs the pack's actions, which is published.
+/// Runs the actions of the published pack.
 pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &mut Vm) -> Result<(), String> {
     api.has_action("bolt_engine.upgrade").await?;
     let [old, new] = VERSIONS;

@@ -26,23 +26,23 @@ const UNITS: &str = "bolt-launch.service bolt-launch.socket bolt-executions.serv
 
 /// Runs every step, on two machines at once; returns one line for each, or why one failed.
 pub fn run(image: &Path, site: &MachineSite) -> Result<String, String> {
-    // Publishing is for one at a time.
+    // Before the threads start: two publishers would conflict.
     engine::publish(site);
     services::publish(site);
     let began = Instant::now();
     std::thread::scope(|scope| {
-        let at_once = |id: &'static str| move |why: &String| eprintln!("{id}: {why}");
-        let host = scope.spawn(move || as_a_host(image, site, Steps::since(began, ID)).inspect_err(at_once(ID)));
-        let packages = as_packages(image, site, Steps::since(began, SECOND)).inspect_err(at_once(SECOND));
+        let print_error = |id: &'static str| move |why: &String| eprintln!("{id}: {why}");
+        let host = scope.spawn(move || as_a_host(image, site, Steps::since(began, ID)).inspect_err(print_error(ID)));
+        let packages = as_packages(image, site, Steps::since(began, SECOND)).inspect_err(print_error(SECOND));
         let host = host.join().map_err(|_| "the thread of the first machine panicked".to_owned())?;
         Ok(host? + &packages?)
     })
 }
 
-/// What systemd and cgroup v2 do for the agent, what the agent does for a host, and a reboot.
+/// Checks limits, journal, hardening, watchdog, services, socket unit, reboot and client on one machine.
 fn as_a_host(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<String, String> {
     let mut vm = site.install(image, ID)?;
-    let runtime = runtime()?;
+    let runtime = super::runtime()?;
     installed_and_asleep(&mut vm)?;
     steps.done("install: files in place, nothing enabled, nothing started");
     site.start(&mut vm, ID)?;
@@ -77,6 +77,8 @@ fn as_a_host(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<Strin
 
     runtime.block_on(services::units(&api, &mut vm))?;
     steps.done("pack linux: a failed unit with its reason; a service shown, reloaded, restarted; others refused");
+    let set = runtime.block_on(services::clock(&api, &mut vm))?;
+    steps.done(&format!("pack linux: a clock that is ahead is set by systemd-timesyncd: {set}"));
 
     let refused = runtime.block_on(socket::taken_over(&api, &mut vm))?;
     steps.done(&format!("socket unit: a restart refused {refused}"));
@@ -90,10 +92,10 @@ fn as_a_host(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<Strin
     Ok(steps.report())
 }
 
-/// Upgrades, the way back, and the removal.
+/// Steps of the packages: upgrades, the way back, and the removal.
 fn as_packages(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<String, String> {
     let mut vm = site.install(image, SECOND)?;
-    let runtime = runtime()?;
+    let runtime = super::runtime()?;
     site.start(&mut vm, SECOND)?;
     let api = Api { address: vm.address(), caller: site.world.site.operator() };
     runtime.block_on(api.ready())?;
@@ -114,11 +116,6 @@ fn as_packages(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<Str
     removed_and_purged(&mut vm)?;
     steps.done("remove: state and configuration kept; install again: asleep; purge: nothing left");
     Ok(steps.report())
-}
-
-fn runtime() -> Result<Runtime, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|e| e.to_string())
 }
 
 /// Reboots while an execution runs, with the socket unit.

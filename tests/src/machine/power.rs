@@ -127,8 +127,7 @@ pub fn run(image: &Path, site: &MachineSite, plan: Plan) -> Result<Figures, Stri
     let began = Instant::now();
     let mut vm = site.install(image, THIRD)?;
     site.start(&mut vm, THIRD)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
+    let runtime = super::runtime()?;
     let mut random = Random::new(plan.seed);
     let mut figures = Figures::default();
     let mut kept: BTreeMap<String, (Execution, String)> = BTreeMap::new();

@@ -51,8 +51,7 @@ pub fn run(image: &Path) -> Result<String, String> {
     let mut steps = Steps::begin();
     let site = MachineSite::create()?;
     engine::publish(&site);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
+    let runtime = super::runtime()?;
     let mut machines = Vec::new();
     for id in [ID, SECOND] {
         let mut vm = site.install(image, id)?;

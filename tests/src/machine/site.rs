@@ -147,7 +147,7 @@ fn bad_programs(programs: &Path, directory: &Path) -> Result<PathBuf, String> {
 fn build(version: &str, programs: &Path, payload: &Path) -> Result<(), String> {
     let script: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd/packages/build");
     let mut command = Command::new(script);
-    command.args(["--fast", "--deb", "--version", version, "--binaries"]).arg(programs).arg(payload);
+    command.args(["--fast", "--gzip", "--deb", "--version", version, "--binaries"]).arg(programs).arg(payload);
     // A checkout without history has packages too.
     let output = command.env("SOURCE_DATE_EPOCH", "1700000000").output().map_err(|e| e.to_string())?;
     match output.status.success() {

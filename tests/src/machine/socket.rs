@@ -11,7 +11,7 @@ use super::vm::Vm;
 use crate::http::{Answer, Call};
 
 /// Connections that wait for an answer at once: on an emulated machine a handshake takes most of a second, and it has five.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 /// Maximum number of connections during one restart.
 const CONNECTIONS: u64 = 2000;
 /// Time between two connections.

@@ -108,7 +108,7 @@ pub fn run(image: &Path, count: u64, seed: u64) -> Result<DiskStates, String> {
     let site = MachineSite::create()?;
     let mut vm = site.install(image, ID)?;
     site.start(&mut vm, ID)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(text)?;
+    let runtime = super::runtime()?;
     let caller = site.world.site.operator();
     runtime.block_on(Api { address: vm.address(), caller: caller.clone() }.ready())?;
     vm.shut_down()?;

@@ -32,8 +32,7 @@ pub fn run(image: &Path) -> Result<String, String> {
     engine::publish(&site);
     let mut vm = site.install(image, ID)?;
     site.start(&mut vm, ID)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| e.to_string())?;
+    let runtime = super::runtime()?;
     let api = Api { address: vm.address(), caller: site.world.site.operator() };
     let old = VERSIONS[0];
     runtime.block_on(api.has_action("bolt_engine.upgrade"))?;

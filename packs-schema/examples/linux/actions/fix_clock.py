@@ -21,12 +21,11 @@ def action():
     if noop():
         print("noop: would set the clock")
     else:
-        before = clock.synchronization()
         if source == "chrony":
             tool.run(["chronyc", "makestep"], 20)
         else:
             tool.run(["systemctl", "restart", "systemd-timesyncd.service"], 60)
-        outcome, after = wait(source, before, time.monotonic() + min(given["wait"], deadline.left()))
+        outcome, after = wait(source, time.monotonic() + min(given["wait"], deadline.left()))
     finish({
         "source": source, "noop": noop(), "outcome": outcome, "offset_before_ms": round(offset or 0.0, 3),
         "offset_after_ms": round(after or 0.0, 3), "offset_known": after is not None,
@@ -37,16 +36,15 @@ def action():
         print("the clock is synchronized%s" % (", offset %.3f ms" % after if after is not None else ""))
 
 
-def wait(source, before, end):
-    """Returns outcome and offset once the time service says that the clock is synchronized, or at the end. `before` is the last
-    synchronization that may be of an earlier time: the kernel calls a clock synchronized for hours after its last one."""
+def wait(source, end):
+    """Returns outcome and offset once the time service has set the clock after its restart, or at the end. The kernel alone calls
+    a clock synchronized for hours after that was last done."""
     while True:
         _, detail, offset = clock.daemon()
         if source == "chrony":
             good = offset is not None and abs(offset) < 100.0 and not detail.endswith("Not synchronised")
         else:
-            is_new = clock.synchronization() not in (None, before) or not clock.tells_synchronization()
-            good = detail.endswith("yes") and is_new
+            good = detail.endswith("yes") and clock.timesyncd_has_set()
         if good:
             return "synchronized", offset
         if time.monotonic() >= end:

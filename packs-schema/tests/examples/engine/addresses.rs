@@ -78,7 +78,7 @@ fn a_package_comes_over_https_from_the_servers_that_the_site_trusts() {
     assert_eq!(host.installed(), "1.1");
 }
 
-/// A server of S3, from PyPI.
+/// A server of S3, from PyPI, as `tests/src/moto.rs` starts it.
 struct Bucket {
     server: Child,
     address: String,
@@ -131,7 +131,7 @@ fn a_package_comes_from_a_bucket_by_the_aws_command() {
     }
     let Some(host) = Host::new(test) else { return };
     let bucket = Bucket::start(&moto);
-    // What an instance has from its metadata service: credentials and a region.
+    // An instance has credentials and a region from its metadata service.
     let command = format!(
         "export AWS_ENDPOINT_URL=http://{} AWS_ACCESS_KEY_ID=a AWS_SECRET_ACCESS_KEY=b AWS_REGION=us-east-1\nexec '{}' \"$@\"\n",
         bucket.address,

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::gpg::{Gpg, stdout_of};
 use super::{Host, digest, installs, scripts, tls_server};
-use crate::driver::{Ended, action, have};
+use crate::driver::{Ended, action, have, python, skip};
 use crate::service::{programs, script};
 
 /// Builder of packages, and the keys that this host's rpm trusts, in a database of its own.
@@ -119,7 +119,7 @@ fn packages_of_rpm_are_described_installed_and_taken_from_trusted_signers_only()
     let actions = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/bolt_engine/actions");
     fs::create_dir(rpms.at("root")).unwrap();
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", bin.path().display());
-    let mut asked = Command::new("python3");
+    let mut asked = Command::new(python());
     asked.args(["-c", ASK]).arg(actions).arg(rpms.at("root")).args([&old, &new, &unsigned, &foreign]);
     let answer = String::from_utf8(stdout_of(&asked.env("PATH", path).output().unwrap())).unwrap();
     let line = answer.lines().find_map(|line| line.strip_prefix("ANSWERS ")).unwrap_or_else(|| panic!("{answer}"));
@@ -149,6 +149,10 @@ struct Dnf {
 impl Dnf {
     fn new(test: &str) -> Option<Dnf> {
         if !["dnf", "createrepo_c", "openssl"].iter().all(|program| have(test, program)) {
+            return None;
+        }
+        if !Path::new("/usr/lib/python3/dist-packages/dnf-plugins/download.py").exists() {
+            skip(test, "dnf-plugins-core is not installed");
             return None;
         }
         let rpms = Rpms::new(test)?;

@@ -107,7 +107,7 @@ def from_repository(source, version, directory, path, deadline):
         command = ["apt-get", "--quiet", "-o", "APT::Sandbox::User=root", "download", wanted]
     else:
         # By itself dnf uses lists for two days, so that a version that was just published would not be found.
-        refresh = ["dnf", "--quiet", "makecache"]
+        refresh = ["dnf", "--quiet", "--assumeyes", "--refresh", "makecache"]
         command = ["dnf", "--quiet", "--assumeyes", "download", "--destdir", directory, wanted]
     status, text = run(refresh, min(DOWNLOAD_SECONDS, deadline.left()))
     if status != 0:
