@@ -35,11 +35,21 @@ enum Version {
     Poisons,
 }
 
+/// A process that ends with its owner.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Host with a dpkg of its own, version 1 of the agent, and a TLS server on its port.
 struct Host {
     dir: TempDir,
     bin: TempDir,
-    server: Child,
+    _server: Server,
 }
 
 impl Host {
@@ -59,7 +69,7 @@ impl Host {
         fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
         let (server, port) = tls_server(dir.path(), dir.path(), &[]);
         fs::write(root.join("etc/bolt/agent.toml"), format!("listen = \"127.0.0.1:{port}\"\n")).unwrap();
-        let host = Host { bin: programs(&scripts(&root)), dir, server };
+        let host = Host { bin: programs(&scripts(&root)), dir, _server: server };
         let first = host.package("1.0", Version::Good);
         let done =
             Command::new("dpkg").arg(format!("--root={}", root.display())).arg("-i").arg(first).output().unwrap();
@@ -150,8 +160,6 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.systemctl("end");
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 
@@ -203,7 +211,7 @@ exit 0
 }
 
 /// Starts a TLS server on a free port of loopback, with key and certificate in `keys`; `options` are of `openssl s_server`.
-fn tls_server(keys: &Path, dir: &Path, options: &[&str]) -> (Child, u16) {
+fn tls_server(keys: &Path, dir: &Path, options: &[&str]) -> (Server, u16) {
     let (key, cert) = (keys.join("key.pem"), keys.join("cert.pem"));
     let made = Command::new("openssl")
         .args([
@@ -242,7 +250,7 @@ fn tls_server(keys: &Path, dir: &Path, options: &[&str]) -> (Child, u16) {
     let accepts = lines.find_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(str::to_owned)).unwrap();
     // Drains further output, which would fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
-    (server, accepts.rsplit_once(':').unwrap().1.parse().unwrap())
+    (Server(server), accepts.rsplit_once(':').unwrap().1.parse().unwrap())
 }
 
 fn digest(path: &Path) -> String {

@@ -4,18 +4,18 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Host, Version, digest, tls_server};
+use super::{Host, Server, Version, digest, tls_server};
 use crate::driver::{action, skip};
 use crate::service::script;
 
 /// Server of files over https, each a whole response.
 struct Https {
-    server: Child,
+    _server: Server,
     dir: TempDir,
     port: u16,
 }
@@ -24,7 +24,7 @@ impl Https {
     fn new(keys: &Path) -> Https {
         let dir = TempDir::new().unwrap();
         let (server, port) = tls_server(keys, dir.path(), &["-HTTP"]);
-        Https { server, dir, port }
+        Https { _server: server, dir, port }
     }
 
     fn answers(&self, name: &str, head: &str, body: &[u8]) {
@@ -34,13 +34,6 @@ impl Https {
 
     fn address(&self, name: &str) -> String {
         format!("https://127.0.0.1:{}/{name}", self.port)
-    }
-}
-
-impl Drop for Https {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 
@@ -80,7 +73,7 @@ fn a_package_comes_over_https_from_the_servers_that_the_site_trusts() {
 
 /// A server of S3, from PyPI, as `tests/src/moto.rs` starts it.
 struct Bucket {
-    server: Child,
+    _server: Server,
     address: String,
 }
 
@@ -93,7 +86,7 @@ impl Bucket {
         let found = lines.find_map(|line| Some(line.unwrap().split_once("Running on http://")?.1.trim().to_owned()));
         // Drains further output, which would fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        Bucket { server, address: found.unwrap() }
+        Bucket { _server: Server(server), address: found.unwrap() }
     }
 
     /// Puts an object, or makes a bucket: the server accepts this without a signature.
@@ -109,13 +102,6 @@ impl Bucket {
         let mut said = String::new();
         stream.read_to_string(&mut said).unwrap();
         assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-    }
-}
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
     }
 }
 

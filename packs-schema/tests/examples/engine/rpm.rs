@@ -163,7 +163,7 @@ impl Dnf {
         }
         let (server, port) = tls_server(dir.path(), dir.path(), &[]);
         fs::write(root.join("etc/bolt/agent.toml"), format!("listen = \"127.0.0.1:{port}\"\n")).unwrap();
-        let host = Host { bin: programs(&scripts(&root)), dir, server };
+        let host = Host { bin: programs(&scripts(&root)), dir, _server: server };
         rpms.trust(host.bin.path());
         let at = dnf.display();
         let config = format!(
