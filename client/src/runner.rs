@@ -93,6 +93,8 @@ pub struct Prepared {
     pub view: ActionView,
     /// Masks the secret parameters.
     pub mask: Mask,
+    /// Name by which agents know this client; `None` if its certificate has none.
+    pub principal: Option<String>,
 }
 
 impl Prepared {
@@ -142,7 +144,7 @@ pub async fn prepare<I: Input>(
         output_limit: output_limit(targets.len()),
     };
     let run = Run { id: order.run_id.clone().unwrap_or_else(fleet::new_run_id), request, targets, plan, check };
-    Ok(Prepared { run, view, mask })
+    Ok(Prepared { run, view, mask, principal: identity.principal().map(str::to_owned) })
 }
 
 /// Returns the number of bytes of each output stream that the report of a run on `targets` instances holds of each.

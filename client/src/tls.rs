@@ -25,6 +25,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, version};
+use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
 use crate::files::{self, FileError};
@@ -84,6 +85,7 @@ pub struct Expiry {
 /// The client's certificate and key, and the authorities that it trusts to name instances. Cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
+    principal: Option<Arc<str>>,
     expiries: Arc<[Expiry]>,
     base: Arc<ClientConfig>,
     roots: Arc<RootCertStore>,
@@ -110,6 +112,7 @@ impl Identity {
         let own = own(certificate, key, &provider)?;
         let mut roots = RootCertStore::empty();
         let authorities = certificates(ca)?;
+        let principal = principal(&own.cert[0]);
         let own_end = end_of_validity(&own.cert[..1]);
         // Of several authorities the last: the others are being replaced.
         let expiries = [
@@ -132,7 +135,12 @@ impl Identity {
             .map_err(|e| content(certificate, "certificate", e.to_string()))?
             .with_root_certificates(roots.clone())
             .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)));
-        Ok(Identity { expiries, base: Arc::new(base), roots, provider })
+        Ok(Identity { principal, expiries, base: Arc::new(base), roots, provider })
+    }
+
+    /// Returns the name by which agents know this client: the URI of its certificate. `None` unless it has exactly one.
+    pub fn principal(&self) -> Option<&str> {
+        self.principal.as_deref()
     }
 
     /// Returns when the client's certificate and the authority expire.
@@ -172,6 +180,15 @@ fn own(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<Arc<
         }),
         // Any other error might speak of the key.
         Err(_) => Err(PemError::new(certificate, Expected::Certificates, PemProblem::Unsupported).into()),
+    }
+}
+
+fn principal(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let parsed = EndEntityCert::try_from(certificate).ok()?;
+    let mut names = parsed.valid_uri_names();
+    match (CertificateInfo::parse(certificate)?.uri_names, names.next()) {
+        (1, Some(name)) => Some(name.into()),
+        _ => None,
     }
 }
 

@@ -50,6 +50,7 @@ mod renewal;
 mod requests_refused;
 mod restarts;
 mod resume;
+mod resume_by_another;
 mod revocation;
 mod run_reports;
 mod run_store;

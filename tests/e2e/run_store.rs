@@ -92,7 +92,7 @@ fn run(id: &str, count: usize) -> Run {
 
 async fn create(store: &dyn RunStore, run: &Run, created_at_ms: u64) -> Result<Box<dyn Lease>, StoreError> {
     let plan = StoredPlan::new(run, |_, name| name == "token");
-    store.create(&Head::new(run, Class::Diagnostic, created_at_ms), &plan).await
+    store.create(&Head::new(run, Class::Diagnostic, None, created_at_ms), &plan).await
 }
 
 fn starting(target: usize) -> Entry {

@@ -25,10 +25,13 @@ pub struct Resumable {
     class: Class,
     mask: Mask,
     store: Arc<dyn RunStore>,
+    principal: Option<String>,
     /// Number of instances that have ended.
     pub ended: usize,
     /// Number of instances that were asked to start and have no recorded end.
     pub started: usize,
+    /// Number of instances that another principal has asked to start, with no recorded end: they are left as they are.
+    pub others: usize,
     /// Number of instances that are left to start.
     pub left: usize,
 }
@@ -41,13 +44,13 @@ impl Resumable {
 
     /// Takes the run over, with what another client has done of it by then, and records that this client goes on with it.
     pub async fn take_over(self, on_failure: impl FnOnce(&StoreError) + Send + 'static) -> Result<Job, RunError> {
-        let Resumable { run, class, mask, store, .. } = self;
+        let Resumable { run, class, mask, store, principal, .. } = self;
         let lease = store.acquire(&run.id).await?;
         let taken = async {
             let stored = store.load(&run.id).await?;
             let wanted = stored.plan.secrets().to_vec();
             let secrets = run.request.parameters.clone().into_iter().filter(|(name, _)| wanted.contains(name));
-            Ok::<_, RunError>(take_over(&stored, secrets.collect())?)
+            Ok::<_, RunError>(take_over(&stored, secrets.collect(), principal.as_deref())?)
         };
         let earlier = match taken.await {
             Ok(TakenOver { earlier, .. }) => earlier,
@@ -58,7 +61,7 @@ impl Resumable {
             }
         };
         let recorder = Recorder::new(lease, on_failure);
-        recorder.add(Entry::Resumed { at_ms: now_ms() });
+        recorder.add(Entry::Resumed { at_ms: now_ms(), principal });
         Ok(Job { run, class, mask, earlier, recorder: Some(recorder) })
     }
 }
@@ -81,13 +84,14 @@ pub async fn resumable<I: Input>(
     input: &mut I,
 ) -> Result<Resumable, I::Error> {
     let stored = store.load(run).await.map_err(RunError::from)?;
-    let (TakenOver { run, earlier, .. }, mask) = take(&stored, identity, input).await?;
+    let (TakenOver { run, earlier, others, .. }, mask) = take(&stored, identity, input).await?;
     let before = earlier.before;
     let count = |wanted: fn(&Before) -> bool| before.iter().filter(|before| wanted(before)).count();
-    let ended = count(|before| matches!(before, Before::Ended(_)));
+    let ended = count(|before| matches!(before, Before::Ended(_))) - others;
     let started = count(|before| *before == Before::Started);
-    let left = run.targets.len() - ended - started;
-    Ok(Resumable { run, before, class: stored.head.class, mask, store, ended, started, left })
+    let left = run.targets.len() - ended - started - others;
+    let principal = identity.principal().map(str::to_owned);
+    Ok(Resumable { run, before, class: stored.head.class, mask, store, principal, ended, started, others, left })
 }
 
 /// Plans a new run on the instances where a recorded one did not succeed: at least one.
@@ -115,7 +119,8 @@ pub async fn retry<I: Input>(
     let facts: Vec<&Facts> = targets.iter().map(|target| &target.facts).collect();
     let plan = Plan::new(&facts, old.plan.strategy());
     let view = definition::ask(&old.request.action, old.request.version.as_ref(), &targets, identity).await?;
-    Ok(Prepared { run: Run { id: fleet::new_run_id(), targets, plan, ..old }, view, mask })
+    let run = Run { id: fleet::new_run_id(), targets, plan, ..old };
+    Ok(Prepared { run, view, mask, principal: identity.principal().map(str::to_owned) })
 }
 
 /// Returns the recorded run with its secrets, and the mask for them.
@@ -124,7 +129,8 @@ async fn take<I: Input>(stored: &StoredRun, identity: &Identity, input: &mut I) 
         if !input.is_empty() {
             return Err(RunError::NoSecrets(stored.head.run.clone()).into());
         }
-        return Ok((take_over(stored, Map::new()).map_err(RunError::from)?, Mask::default()));
+        let taken = take_over(stored, Map::new(), identity.principal()).map_err(RunError::from)?;
+        return Ok((taken, Mask::default()));
     }
     let (action, version) = (&stored.head.action, stored.head.version.as_ref());
     let view: ActionView = definition::ask(action, version, &stored.plan.instances(), identity).await?;
@@ -133,7 +139,7 @@ async fn take<I: Input>(stored: &StoredRun, identity: &Identity, input: &mut I) 
         let problems = unread.into_iter().map(Problem::Parameter).collect();
         return Err(RunError::Request { action: action.clone(), problems }.into());
     }
-    let taken = take_over(stored, values).map_err(RunError::from)?;
+    let taken = take_over(stored, values, identity.principal()).map_err(RunError::from)?;
     let mask = Mask::of_parameters(&view.action.parameters, &taken.run.request.parameters);
     Ok((taken, mask))
 }

@@ -64,7 +64,7 @@ impl Job {
         store: Option<Arc<dyn RunStore>>,
         on_failure: impl FnOnce(&StoreError) + Send + 'static,
     ) -> Result<Job, RunError> {
-        let Prepared { run, view, mask } = prepared;
+        let Prepared { run, view, mask, principal } = prepared;
         let action = &view.action;
         let recorder = match store {
             None => None,
@@ -72,7 +72,7 @@ impl Job {
                 let secrets = parameters::secret_names(&action.parameters, &run.request.parameters);
                 let is_secret =
                     |of: &ActionRef, name: &str| *of == run.request.action && secrets.iter().any(|s| s == name);
-                let head = Head::new(&run, action.class, now_ms());
+                let head = Head::new(&run, action.class, principal.as_deref(), now_ms());
                 let lease =
                     store.create(&head, &StoredPlan::new(&run, is_secret)).await.map_err(|error| match error {
                         StoreError::Exists(_) => RunError::Store(error),

@@ -24,7 +24,7 @@ fn run(id: &str, count: usize) -> Run {
 
 async fn record(store: &Directory, run: &Run) -> Result<Box<dyn Lease>, StoreError> {
     let plan = Plan::new(run, |_, name| name == "token");
-    store.create(&Head::new(run, Class::Diagnostic, 7), &plan).await
+    store.create(&Head::new(run, Class::Diagnostic, None, 7), &plan).await
 }
 
 fn unreachable(may_run: bool) -> Box<StoredEnding> {
@@ -54,8 +54,8 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
         assert!(!text.contains("hunter2"), "{text}");
     }
     let stored = store.load(&planned.id).await.unwrap();
-    assert!(take_over(&stored, Map::new()).unwrap_err().to_string().contains("token"));
-    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))])).unwrap();
+    assert!(take_over(&stored, Map::new(), None).unwrap_err().to_string().contains("token"));
+    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))]), None).unwrap();
     assert_eq!(taken.run.request.parameters, planned.request.parameters);
     assert_eq!((&taken.run.targets, &taken.run.plan), (&planned.targets, &planned.plan));
     let ended = Before::Ended(fleet::Outcome::Unreachable);
@@ -66,11 +66,11 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret() {
     // Asked again: what it had accepted is not forgotten.
     lease.append(&[Entry::Starting { target: 0 }]).await.unwrap();
     let stored = store.load(&planned.id).await.unwrap();
-    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))])).unwrap();
+    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("hunter2"))]), None).unwrap();
     assert!(matches!(&taken.earlier.endings[0], Some(fleet::Ending::Unreachable { may_run: true, .. })));
     assert_eq!(taken.earlier.before[0], Before::Started);
     drop(lease);
-    assert_eq!(store.list(usize::MAX).await.unwrap().heads, [Head::new(&planned, Class::Diagnostic, 7)]);
+    assert_eq!(store.list(usize::MAX).await.unwrap().heads, [Head::new(&planned, Class::Diagnostic, None, 7)]);
 }
 
 /// Returns true in a process that runs `test` alone; elsewhere starts one and waits for its success. A process that
@@ -128,7 +128,7 @@ async fn old_runs_are_removed_beyond_the_newest_and_none_that_is_carried_out() {
     let at = async |id: String, ms: u64| {
         let planned = run(&id, 1);
         let plan = Plan::new(&planned, |_, _| false);
-        store.create(&Head::new(&planned, Class::Diagnostic, ms), &plan).await.unwrap()
+        store.create(&Head::new(&planned, Class::Diagnostic, None, ms), &plan).await.unwrap()
     };
     let busy = at("r-busy".to_owned(), 1).await;
     for n in 0..ALWAYS_KEPT {
@@ -205,5 +205,5 @@ async fn what_cannot_be_read_is_named_and_hides_no_other_run() {
     std::fs::write(&plan, text).unwrap();
     let stored = store.load(&good.id).await.unwrap();
     let secret = Map::from_iter([("token".to_owned(), json!("x"))]);
-    assert!(take_over(&stored, secret).unwrap_err().to_string().contains("contradicts itself"));
+    assert!(take_over(&stored, secret, None).unwrap_err().to_string().contains("contradicts itself"));
 }

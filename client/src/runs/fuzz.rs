@@ -23,7 +23,7 @@ pub fn stored_run(head: &[u8], plan: &[u8], progress: &[u8]) -> Result<(StoredRu
     summary.state(false, stored.head.targets);
     stored.fates();
     let secrets = stored.plan.secrets().iter().map(|name| (name.clone(), "value".into())).collect::<Map<_, _>>();
-    let taken = take_over(&stored, secrets).map_err(|error| text(&error))?;
+    let taken = take_over(&stored, secrets, Some("spiffe://bolt.local/operator")).map_err(|error| text(&error))?;
     Ok((stored, taken))
 }
 

@@ -27,6 +27,9 @@ pub struct Head {
     pub created_at_ms: u64,
     /// Version of bolt that planned it.
     pub client: String,
+    /// Principal that began it: only the same one may ask an instance again to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// Action.
     pub action: ActionRef,
     /// Pack version that was asked for.
@@ -130,6 +133,9 @@ pub enum Entry {
     Resumed {
         /// Time, in milliseconds since 1970.
         at_ms: u64,
+        /// Principal of that client, which asks instances to start from here on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        principal: Option<String>,
     },
 }
 
@@ -201,13 +207,14 @@ impl StoredEnding {
 }
 
 impl Head {
-    /// Returns the head of a run that is planned at `created_at_ms`.
-    pub fn new(run: &Run, class: Class, created_at_ms: u64) -> Head {
+    /// Returns the head of a run that `principal` plans at `created_at_ms`.
+    pub fn new(run: &Run, class: Class, principal: Option<&str>, created_at_ms: u64) -> Head {
         Head {
             format: FORMAT,
             run: run.id.clone(),
             created_at_ms,
             client: env!("CARGO_PKG_VERSION").to_owned(),
+            principal: principal.map(str::to_owned),
             action: run.request.action.clone(),
             version: run.request.version.clone(),
             noop: run.request.noop,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::StoredRun;
 use super::record::{Entry, StoredEnding};
 use crate::error::{Error, Kind};
-use crate::fleet::{Before, Earlier, Ending, Output, Run, Stopped};
+use crate::fleet::{Before, Earlier, Ending, Outcome, Output, Run, Stopped};
 use crate::inventory::Instance;
 
 /// Run that is taken over.
@@ -18,6 +18,8 @@ pub struct TakenOver {
     pub earlier: Earlier,
     /// Reason why the run was stopped, if a client came to that point.
     pub stopped: Option<Stopped>,
+    /// Number of instances that another principal has asked to start, with no known end. They are not asked again.
+    pub others: usize,
 }
 
 /// Error returned when a run cannot be taken over.
@@ -41,10 +43,15 @@ pub enum ResumeError {
     },
 }
 
-/// Returns the run as it is to be carried on. `secrets` are the secret parameters, which the record does not hold.
+/// Returns the run as `principal` is to carry it on. `secrets` are the secret parameters, which the record does not hold.
 ///
-/// An instance that was lost while an execution may have run there is asked again: it answers with that execution.
-pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<TakenOver, ResumeError> {
+/// An instance that was lost while an execution may have run there is asked again: it answers with that execution. An agent knows
+/// a start by its key and its caller, so that a start of another principal is left as it is.
+pub fn take_over(
+    stored: &StoredRun,
+    secrets: Map<String, Value>,
+    principal: Option<&str>,
+) -> Result<TakenOver, ResumeError> {
     let id = &stored.head.run;
     let mut given: Vec<&String> = secrets.keys().collect();
     let mut wanted: Vec<&String> = stored.plan.secrets().iter().collect();
@@ -71,8 +78,12 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
             checked: 0,
         },
         stopped: None,
+        others: 0,
         run,
     };
+    // Older versions record no principal: their runs are taken for one's own.
+    let mut by = stored.head.principal.as_deref();
+    let mut asked_by = vec![None; count];
     let earlier = &mut taken.earlier;
     for entry in &stored.entries {
         match entry {
@@ -80,6 +91,7 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
                 return Err(damaged("its progress names an instance that is not in its list"));
             }
             Entry::Starting { target } => {
+                asked_by[*target] = by;
                 // If it is asked again after contact was lost, the execution that it had accepted may still run.
                 earlier.before[*target] = Before::Started;
                 earlier.endings[*target].take_if(|ending| !matches!(ending, Ending::Unreachable { may_run: true, .. }));
@@ -97,19 +109,32 @@ pub fn take_over(stored: &StoredRun, secrets: Map<String, Value>) -> Result<Take
             }
             Entry::Checked { batch } => earlier.checked = earlier.checked.max(batch + 1),
             Entry::Done { stopped, .. } => taken.stopped = *stopped,
-            Entry::Resumed { .. } => taken.stopped = None,
+            Entry::Resumed { principal, .. } => {
+                taken.stopped = None;
+                by = principal.as_deref();
+            }
+        }
+    }
+    for (target, asked_by) in asked_by.into_iter().enumerate() {
+        let Some(other) = asked_by.filter(|by| principal != Some(by)) else { continue };
+        if earlier.before[target] == Before::Started {
+            taken.others += 1;
+            earlier.before[target] = Before::Ended(Outcome::Unreachable);
+            earlier.endings[target].get_or_insert_with(|| undecided(&taken.run.targets[target], other));
         }
     }
     Ok(taken)
 }
 
+/// Returns the ending of an instance that `other` has asked to start.
+fn undecided(instance: &Instance, other: &str) -> Ending {
+    let message = format!("{other} asked it to start, and its answer is not known: that principal can ask again");
+    Ending::Unreachable { error: recorded(instance, "unknown", &message), execution: None, may_run: true }
+}
+
 /// Returns the ending that was recorded.
 fn restore(instance: &Instance, stored: &StoredEnding) -> Ending {
-    let error = |outcome: &str, message: &str| Error {
-        instance: instance.id().clone(),
-        address: instance.address.to_string(),
-        kind: Kind::recorded(outcome, message),
-    };
+    let error = |outcome: &str, message: &str| recorded(instance, outcome, message);
     match stored {
         StoredEnding::Ended { execution } => {
             let has_output = |totals: Option<packs_schema::agent::execution::StreamTotals>| {
@@ -125,3 +150,15 @@ fn restore(instance: &Instance, stored: &StoredEnding) -> Ending {
         StoredEnding::Refused { outcome, message } => Ending::Refused(error(outcome, message)),
     }
 }
+
+fn recorded(instance: &Instance, outcome: &str, message: &str) -> Error {
+    Error {
+        instance: instance.id().clone(),
+        address: instance.address.to_string(),
+        kind: Kind::recorded(outcome, message),
+    }
+}
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod tests;

@@ -70,11 +70,11 @@ async fn a_run_comes_back_as_it_was_recorded_and_without_its_secret(place: &Plac
     lease.release().await.unwrap();
 
     let stored = place.store().load(&planned.id).await.unwrap();
-    assert_eq!(stored.head, Head::new(&planned, Class::Diagnostic, 7));
+    assert_eq!(stored.head, Head::new(&planned, Class::Diagnostic, None, 7));
     assert_eq!(stored.entries, [starting(0), starting(1), ended(1), starting(2)]);
     assert!(!serde_json::to_string(&stored.plan).unwrap().contains("canary-hunter2"));
-    assert!(take_over(&stored, Map::new()).unwrap_err().to_string().contains("token"));
-    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("canary-hunter2"))])).unwrap();
+    assert!(take_over(&stored, Map::new(), None).unwrap_err().to_string().contains("token"));
+    let taken = take_over(&stored, Map::from_iter([("token".to_owned(), json!("canary-hunter2"))]), None).unwrap();
     assert_eq!(taken.run.request.parameters, planned.request.parameters);
     assert_eq!((&taken.run.targets, &taken.run.plan), (&planned.targets, &planned.plan));
     assert_eq!(taken.earlier.before[2..], [Before::Started, Before::Untouched, Before::Untouched]);
@@ -200,7 +200,7 @@ async fn a_clock_that_goes_back_changes_neither_lease_nor_order_of_entries(place
     lease.append(&[starting(0), Entry::Done { at_ms: 10 * HOUR_MS, stopped: Some(Stopped::Asked) }]).await.unwrap();
     lease.release().await.unwrap();
     let mut lease = store.acquire(&planned.id).await.unwrap();
-    lease.append(&[Entry::Resumed { at_ms: 9 * HOUR_MS }, ended(0)]).await.unwrap();
+    lease.append(&[Entry::Resumed { at_ms: 9 * HOUR_MS, principal: None }, ended(0)]).await.unwrap();
     assert_eq!(
         store.status(&planned.id).await.unwrap().summary.done,
         None,
@@ -209,7 +209,7 @@ async fn a_clock_that_goes_back_changes_neither_lease_nor_order_of_entries(place
     lease.append(&[Entry::Done { at_ms: 1, stopped: None }]).await.unwrap();
     lease.release().await.unwrap();
     let stored = store.load(&planned.id).await.unwrap();
-    assert_eq!(take_over(&stored, Map::from_iter([("token".to_owned(), json!("x"))])).unwrap().stopped, None);
+    assert_eq!(take_over(&stored, Map::from_iter([("token".to_owned(), json!("x"))]), None).unwrap().stopped, None);
     // A run of the future and one of 1970 hide no other.
     for (id, at) in [("r-2", u64::MAX), ("r-3", 0)] {
         create(&*store, &run(id, 1), at).await.unwrap().release().await.unwrap();

@@ -25,7 +25,8 @@ Examples:
   bolt resume r-0193…
   bolt resume r-0193… token=@FILE      a run with a secret parameter, which the record does not hold
 
-Instances that were asked to start are asked again: they start nothing twice, and answer with the execution that they have.";
+Instances that were asked to start are asked again: they start nothing twice, and answer with the execution that they have.
+Those that another principal has asked are left as they are: only that principal can ask them again.";
 
 /// Go on with a run whose command was interrupted or died.
 #[derive(Debug, Args)]
@@ -85,11 +86,15 @@ pub(in crate::cli) async fn resume(command: ResumeCommand, context: Context) -> 
     let mut input = Arguments::new(parameters, params_file.as_deref(), &[], !context.json)?;
     view.check()?;
     let mut found = runner::resumable(store.clone(), &command.run, &identity, &mut input).await?;
-    let Resumable { run, ended, started, left, .. } = &found;
+    let Resumable { run, ended, started, others, left, .. } = &found;
     if !context.json && !view.quiet {
         let unclear = if *started > 0 { format!(", {started} to be asked how it ended") } else { String::new() };
+        let others = match others {
+            0 => String::new(),
+            _ => format!(", {others} asked by another principal and left as they are"),
+        };
         let all = show::counted(run.targets.len(), "instance");
-        errln!("run {} of {} on {all}: {ended} ended{unclear}, {left} not started", run.id, run.request.action);
+        errln!("run {} of {} on {all}: {ended} ended{unclear}{others}, {left} not started", run.id, run.request.action);
     }
     if *left > 0 && found.changes() {
         agree(run, *left, *yes).await?;
