@@ -5,4 +5,4 @@ pub use crate::api::fuzz::Service;
 pub use crate::api::tls::fuzz::{principal, revocation_lists};
 pub use crate::audit::fuzz::continue_chain;
 pub use crate::exec::fuzz::{Piece, archive, archive_segments, segments};
-pub use crate::sync::fuzz::{last_verified, unpack_archive};
+pub use crate::sync::fuzz::{Verified, last_verified, unpack_archive, verify_metadata};

@@ -5,7 +5,7 @@
 
 pub(crate) mod signatures;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -109,8 +109,15 @@ impl Health {
         }
     }
 
-    /// Returns the codes of the current problems, without those of the sync.
-    pub fn codes(&self) -> Vec<&'static str> {
+    /// Returns the codes of `GET /v1/health`, each once, without the notes.
+    pub(crate) fn codes(&self, registry: &Registry) -> BTreeSet<String> {
+        let (problems, _) = self.problems(self.is_ready(), registry, &|_| Detail::Nothing);
+        problems.into_iter().map(|reason| reason.code).collect()
+    }
+
+    /// Returns the codes that parts of the agent have set.
+    #[cfg(test)]
+    pub(crate) fn own_codes(&self) -> Vec<&'static str> {
         self.lock().keys().copied().collect()
     }
 
@@ -136,6 +143,26 @@ impl Health {
         instance: &InstanceId,
         detail: &dyn Fn(&PackName) -> Detail,
     ) -> rest::Health {
+        let ready = self.is_ready();
+        let (reasons, note) = self.problems(ready, registry, detail);
+        rest::Health {
+            live: true,
+            ready,
+            degraded: !reasons.is_empty(),
+            reasons,
+            notes: self.noted().into_iter().chain(pushed_notes(registry, detail)).chain(note).collect(),
+            instance: instance.clone(),
+            version: crate::VERSION.to_owned(),
+        }
+    }
+
+    /// Returns all problems, and the note about signatures that end later.
+    fn problems(
+        &self,
+        ready: bool,
+        registry: &Registry,
+        detail: &dyn Fn(&PackName) -> Detail,
+    ) -> (Vec<Reason>, Option<Reason>) {
         let mut reasons: Vec<Reason> =
             self.lock().iter().map(|(code, problem)| reason(code, problem.message.clone())).collect();
         reasons.extend(sync_reasons(registry, detail));
@@ -147,19 +174,10 @@ impl Health {
             None => (None, None),
         };
         reasons.extend(problem);
-        let ready = self.is_ready();
         if !ready && reasons.is_empty() {
             reasons.push(reason("starting", "the agent is starting or stopping; retry".to_owned()));
         }
-        rest::Health {
-            live: true,
-            ready,
-            degraded: !reasons.is_empty(),
-            reasons,
-            notes: self.noted().into_iter().chain(pushed_notes(registry, detail)).chain(note).collect(),
-            instance: instance.clone(),
-            version: crate::VERSION.to_owned(),
-        }
+        (reasons, note)
     }
 
     fn noted(&self) -> Vec<Reason> {

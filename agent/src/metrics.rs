@@ -15,10 +15,10 @@ mod histogram;
 mod processes;
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use packs_schema::agent::execution::{State, Usage};
@@ -45,6 +45,8 @@ pub struct Metrics {
     dev: Mutex<BTreeMap<State, u64>>,
     problems: Mutex<BTreeMap<&'static str, u64>>,
     handshakes: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+    /// Open descriptors of the launcher, as it told last; 0 before.
+    launcher_descriptors: AtomicU32,
     /// Number of requests, changes of executions and failed handshakes.
     activity: AtomicU64,
 }
@@ -87,8 +89,8 @@ pub struct Now {
     pub connections: u32,
     /// Readiness of the agent.
     pub ready: bool,
-    /// Health codes that are set.
-    pub wrong: Vec<&'static str>,
+    /// Codes of `GET /v1/health`.
+    pub wrong: BTreeSet<String>,
     /// Ends of certificates, authorities, revocation lists and signatures.
     pub(crate) ends: Vec<End>,
     /// Files whose present content is not in effect.
@@ -133,6 +135,7 @@ impl Default for Metrics {
             dev: Mutex::default(),
             problems: Mutex::default(),
             handshakes: Mutex::default(),
+            launcher_descriptors: AtomicU32::default(),
             activity: AtomicU64::default(),
         }
     }
@@ -214,6 +217,16 @@ impl Metrics {
     /// Counts an execution of a pushed version that entered a state.
     pub fn dev_execution(&self, state: State) {
         *lock(&self.dev).entry(state).or_default() += 1;
+    }
+
+    /// Records the number of open descriptors of the launcher.
+    pub fn launcher_descriptors(&self, open: u32) {
+        self.launcher_descriptors.store(open, Ordering::Relaxed);
+    }
+
+    /// Returns the number of open descriptors that the launcher told last; `None` before.
+    pub(crate) fn told_descriptors(&self) -> Option<u32> {
+        Some(self.launcher_descriptors.load(Ordering::Relaxed)).filter(|open| *open > 0)
     }
 
     /// Counts a socket that ended before its peer was authenticated.

@@ -215,7 +215,7 @@ async fn run(
         _ = gone.wait_for(|gone| *gone) => return Ok(Ended::LauncherGone),
     };
     // After recovery, which may take long and is not a hang.
-    let alive = alive.map(|socket| tokio::spawn(sign_of_life::give(socket)));
+    let alive = alive.map(|socket| tokio::spawn(sign_of_life::give(socket, metrics.clone())));
     let mut damaged = history.damaged();
     exec.keep_history();
     let marks = tokio::spawn(exec::remove_marks(Arc::downgrade(&exec), settled));

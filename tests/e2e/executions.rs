@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use bolt_tests::http::{Call, send};
-use bolt_tests::process::niceness;
+use bolt_tests::process::{api_of, assert_confined, niceness};
 use bolt_tests::{PackSource, World, is_root, skip, spec};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
@@ -329,21 +329,8 @@ async fn the_processes_are_split_as_designed() {
     let agent = world.agent();
     let accounts = world.site.accounts().unwrap();
     let launcher = agent.launcher_pid().unwrap();
-    let children = std::fs::read_to_string(format!("/proc/{launcher}/task/{launcher}/children")).unwrap();
-    let api = children.split_whitespace().find(|pid| {
-        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        command.contains("bolt-agent") && command.contains("api")
-    });
-    let status = std::fs::read_to_string(format!("/proc/{}/status", api.expect("the api runs"))).unwrap();
-    let field = |name: &str| status.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
-    let uids: Vec<u32> = field("Uid:").split_whitespace().skip(1).map(|u| u.parse().unwrap()).collect();
-    assert_eq!(uids, [accounts.api; 4]);
-    for set in ["CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        assert_eq!(field(set).split_whitespace().last(), Some("0000000000000000"), "{set}");
-    }
-    assert_eq!(field("Seccomp:").split_whitespace().last(), Some("2"), "a filter");
-    assert_eq!(field("NoNewPrivs:").split_whitespace().last(), Some("1"));
-    assert_eq!(field("Groups:").split_whitespace().count(), 1, "no supplementary groups: {}", field("Groups:"));
+    let api = api_of(launcher).expect("the api runs");
+    assert_confined(api.cast_signed(), accounts.api);
     let store = std::fs::metadata(agent.directory().join("packs")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&store), accounts.sync);
     assert_eq!(std::fs::metadata(agent.state()).unwrap().permissions().mode() & 0o077, 0);

@@ -68,6 +68,11 @@ fn log(agent: &LocalAgent) -> String {
     fs::read_to_string(agent.log()).unwrap_or_default()
 }
 
+/// Number of lines in the log about this request of root.
+fn logged(agent: &LocalAgent, request: &str) -> usize {
+    log(agent).lines().filter(|line| line.contains(" principal=local://root ") && line.contains(request)).count()
+}
+
 fn socket(agent: &LocalAgent) -> PathBuf {
     agent.directory().join("run/local.sock")
 }
@@ -109,8 +114,16 @@ async fn root_sees_what_a_caller_with_every_grant_sees_and_kills() {
         let said = root.run(arguments);
         assert_eq!(said.code, code, "{said:?}");
     }
-    let log = log(&agent);
-    assert!(log.contains("principal=local://root") && log.contains("/v1/executions/{id}/kill"), "{log}");
+    assert!(logged(&agent, "method=\"POST\" route=\"/v1/executions/{id}/kill\" status=202") > 0, "{}", log(&agent));
+    for (arguments, request) in [
+        (&["ps"][..], "method=\"GET\" route=\"/v1/executions\" status=200"),
+        (&["show", id], "method=\"GET\" route=\"/v1/executions/{id}\" status=200"),
+        (&["logs", id], "method=\"GET\" route=\"/v1/executions/{id}/output\" status=200"),
+    ] {
+        let before = logged(&agent, request);
+        root.run(arguments);
+        assert!(logged(&agent, request) > before, "{arguments:?}: {}", log(&agent));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use bolt_client::local::LocalAgent;
 use bolt_tests::http::Call;
-use bolt_tests::process::niceness;
-use bolt_tests::{Operator, PackSource, World, spec, sync_peak_kb};
+use bolt_tests::process::{assert_confined, niceness};
+use bolt_tests::{Operator, PackSource, World, is_root, skip, spec, sync_peak_kb};
 use packs_schema::agent::rest::{PackList, SyncStatus};
 
 use crate::calls::until;
@@ -76,31 +76,53 @@ async fn one_with_a_pack_of_50_mb_stays_within_32_mb() {
     assert!(peak_kb <= 32 << 10, "{peak_kb} kB");
 }
 
+/// A sync that waits for the file of the root, which leaves time to inspect the process.
+struct WaitingSync {
+    pid: i32,
+    /// A FIFO in the place of the file.
+    root: PathBuf,
+    text: Vec<u8>,
+}
+
+impl WaitingSync {
+    /// Requests a sync and waits until it has bounded itself, which is its first work.
+    async fn start(agent: &LocalAgent, operator: &Operator) -> WaitingSync {
+        let launcher = agent.launcher_pid().unwrap();
+        let root = agent.directory().join("etc/root.json");
+        let text = fs::read(&root).unwrap();
+        fs::remove_file(&root).unwrap();
+        nix::unistd::mkfifo(&root, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o644)).unwrap();
+        operator.send(Call::post("/v1/packs/sync", "")).await;
+        let sync = || {
+            let children = proc_file(&launcher, &format!("task/{launcher}/children"));
+            let mut pids = children.split_whitespace();
+            pids.find(|pid| proc_file(pid, "cmdline").contains("sync\0--config")).map(str::to_owned)
+        };
+        let limited = |pid: &String| {
+            proc_file(pid, "limits").lines().any(|line| line.starts_with("Max open files") && line.contains(" 256 "))
+        };
+        until("a sync that has bounded itself", async || sync().as_ref().is_some_and(limited)).await;
+        WaitingSync { pid: sync().unwrap().parse().unwrap(), root, text }
+    }
+
+    /// Writes the root, so that the sync continues.
+    fn release(self) {
+        fs::write(self.root, self.text).unwrap();
+    }
+}
+
+/// Returns a file of a process below `/proc`; empty if the process has ended.
+fn proc_file(pid: &impl std::fmt::Display, name: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+}
+
 #[tokio::test]
 async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
     let world = World::with_probe();
     let agent = world.agent();
-    let operator = world.operator(&agent);
-    let launcher = agent.launcher_pid().unwrap();
-    // The sync waits for the root to be written, which leaves time to inspect it.
-    let root = agent.directory().join("etc/root.json");
-    let text = fs::read(&root).unwrap();
-    fs::remove_file(&root).unwrap();
-    nix::unistd::mkfifo(&root, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
-    fs::set_permissions(&root, fs::Permissions::from_mode(0o644)).unwrap();
-    operator.send(Call::post("/v1/packs/sync", "")).await;
-    let read = |pid: &str, name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let sync = || {
-        let children = read(&launcher.to_string(), &format!("task/{launcher}/children"));
-        let found = children.split_whitespace().find(|pid| read(pid, "cmdline").contains("sync\0--config"));
-        found.map(str::to_owned)
-    };
-    let limited = |pid: &String| {
-        read(pid, "limits").lines().any(|line| line.starts_with("Max open files") && line.contains(" 256 "))
-    };
-    until("a sync that has bounded itself", async || sync().as_ref().is_some_and(limited)).await;
-    let pid = sync().unwrap();
-    let limits = read(&pid, "limits");
+    let sync = WaitingSync::start(&agent, &world.operator(&agent)).await;
+    let limits = proc_file(&sync.pid, "limits");
     // The builder of virtual environments may raise its memory limit up to the second figure.
     let data = ("Max data size", ["268435456", "1073741824"]);
     for (name, most) in [data, ("Max cpu time", ["300"; 2]), ("Max core file size", ["0"; 2])] {
@@ -108,6 +130,21 @@ async fn one_is_bounded_and_the_last_in_the_queue_for_the_processor() {
         assert_eq!(line[name.len()..].split_whitespace().take(2).collect::<Vec<_>>(), most, "{limits}");
     }
     // The tests may run with a nice value of their own.
-    assert_eq!(niceness(pid.parse().ok()), (niceness(None) + 10).min(19));
-    fs::write(&root, text).unwrap();
+    assert_eq!(niceness(Some(sync.pid)), (niceness(None) + 10).min(19));
+    sync.release();
+}
+
+#[tokio::test]
+async fn one_runs_as_its_own_account_without_capabilities_and_with_a_filter() {
+    const TEST: &str = "one_runs_as_its_own_account_without_capabilities_and_with_a_filter";
+    if !is_root() {
+        return skip(TEST, "accounts of their own need root");
+    }
+    let world = World::with_probe();
+    let agent = world.agent();
+    let accounts = world.site.accounts().unwrap();
+    assert!(accounts.sync != 0 && accounts.sync != accounts.api, "{accounts:?}");
+    let sync = WaitingSync::start(&agent, &world.operator(&agent)).await;
+    assert_confined(sync.pid, accounts.sync);
+    sync.release();
 }

@@ -74,6 +74,26 @@ pub fn niceness(pid: Option<i32>) -> i32 {
     value.expect("a nice value")
 }
 
+/// Checks that a process of the agent runs as `account` only, without a capability or a supplementary group, and with a filter
+/// of system calls, as `/proc/PID/status` of proc(5) tells.
+///
+/// # Panics
+/// If there is no such process, or it has more privileges.
+pub fn assert_confined(pid: i32, account: u32) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let values = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(values("Uid"), vec![account.to_string(); 4], "real, effective, saved and file system");
+    for set in ["CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(values(set), ["0000000000000000"], "{set}");
+    }
+    assert_eq!(values("Seccomp"), ["2"], "a filter");
+    assert_eq!(values("NoNewPrivs"), ["1"]);
+    assert_eq!(values("Groups"), Vec::<String>::new(), "supplementary groups");
+}
+
 fn own() -> i32 {
     i32::try_from(std::process::id()).unwrap_or_default()
 }

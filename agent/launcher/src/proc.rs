@@ -1,4 +1,4 @@
-//! Information about other processes from `/proc`. Their text is untrusted: it is read up to a limit, and only from files that the
+//! Information about processes from `/proc`. Their text is untrusted: it is read up to a limit, and only from files that the
 //! kernel fills by itself. `environ` and `cmdline` are never read: they are in the memory of the process, which controls their
 //! content and can block a reader forever.
 
@@ -26,6 +26,13 @@ pub(crate) fn try_read_text(path: &Path, limit: u64) -> io::Result<String> {
     let mut bytes = Vec::with_capacity(SPACE);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Counts the open descriptors of this process, of which the kernel lists no more than `RLIMIT_NOFILE`.
+pub(crate) fn open_descriptors() -> Option<u32> {
+    let listed = fs::read_dir("/proc/self/fd").ok()?.count();
+    // Without the descriptor of the directory itself.
+    u32::try_from(listed.saturating_sub(1)).ok()
 }
 
 /// Iterates over the pids of all processes.

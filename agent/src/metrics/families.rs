@@ -48,13 +48,13 @@ families! {
     BUILD_INFO = Gauge "bolt_build_info" ["version"] "Version of the agent; the value is 1.";
     READY = Gauge "bolt_ready" [] "1 while executions are accepted.";
     HEALTH_PROBLEM = Gauge "bolt_health_problem" ["code"]
-        "1 for each code of GET /v1/health that the api has set itself.";
+        "1 for each code of GET /v1/health, without the notes.";
     CERTIFICATE_ENDS = Gauge "bolt_certificate_ends_seconds" []
         "Expiry of the agent's certificate, in seconds since 1970.";
     ENDS = Gauge "bolt_ends_seconds" ["kind", "name"]
         "End of a certificate, authority, crl or signature by file or role, in seconds since 1970.";
     ENDS_WITHIN = Gauge "bolt_ends_within_seconds" ["kind", "name"]
-        "Time of the last warning before the end: 30, 7 or 1 days, 0 after it; absent without a warning.";
+        "Stage of the last warning: 30, 7 or 1 days, 0 after the end; not the time left, which is bolt_ends_seconds - time().";
     FILE_INVALID = Gauge "bolt_file_invalid" ["file"]
         "1 for each file of certificates or grants whose present content cannot be used; the previous one is in effect.";
     EXECUTIONS_RUNNING = Gauge "bolt_executions_running" [] "Running executions.";
@@ -127,7 +127,7 @@ families! {
     LAUNCHER_CPU = Counter "bolt_launcher_cpu_seconds_total" [] "Processor time of the launcher.";
     LAUNCHER_RESIDENT = Gauge "bolt_launcher_resident_memory_bytes" [] "Resident memory of the launcher.";
     LAUNCHER_OPEN_FDS = Gauge "bolt_launcher_open_fds" []
-        "Open file descriptors of the launcher; absent before Linux 6.2.";
+        "Open file descriptors of the launcher, told with each of its questions for signs of life.";
     LAUNCHER_START_TIME = Gauge "bolt_launcher_start_time_seconds" []
         "Start of the launcher, in seconds since 1970.";
 }

@@ -35,8 +35,9 @@ pub(super) fn own(out: &mut Exposition) {
     }
 }
 
-/// Writes usage of the launcher, which is another account's process: what `/proc` tells everybody.
-pub(super) fn launcher(out: &mut Exposition, pid: i32) {
+/// Writes usage of the launcher, which is another account's process: what `/proc` tells everybody, and the number of descriptors
+/// that the launcher has `told`.
+pub(super) fn launcher(out: &mut Exposition, pid: i32, told: Option<u32>) {
     let process = Process::of(&pid.to_string());
     if let Some(us) = process.cpu_us() {
         out.single(&f::LAUNCHER_CPU, seconds(us));
@@ -44,7 +45,8 @@ pub(super) fn launcher(out: &mut Exposition, pid: i32) {
     if let Some(bytes) = process.memory("VmRSS:") {
         out.single(&f::LAUNCHER_RESIDENT, bytes);
     }
-    if let Some(open) = process.open_descriptors() {
+    // A launcher that asks for no signs of life (`api.hang_after = 0`), or is of an earlier release, tells none.
+    if let Some(open) = told.map(u64::from).or_else(|| process.open_descriptors()) {
         out.single(&f::LAUNCHER_OPEN_FDS, open);
     }
     if let Some(start_s) = process.start_s() {
@@ -133,12 +135,13 @@ mod tests {
     #[test]
     fn another_process_is_measured_as_it_measures_itself() {
         let pid = i32::try_from(std::process::id()).unwrap();
-        let (by_others, by_itself) = (values(|out| launcher(out, pid)), values(own));
+        let (by_others, by_itself) = (values(|out| launcher(out, pid, None)), values(own));
         assert_eq!(by_others("bolt_launcher_start_time_seconds"), by_itself("process_start_time_seconds"));
         assert!(by_others("bolt_launcher_resident_memory_bytes") > Some(1e5));
         assert!(by_others("bolt_launcher_cpu_seconds_total") >= Some(0.0));
-        // Absent on older kernels.
+        // Absent on older kernels, unless the launcher tells.
         assert!(by_others("bolt_launcher_open_fds").is_none_or(|open| open >= 3.0));
-        assert_eq!(values(|out| launcher(out, i32::MAX))("bolt_launcher_resident_memory_bytes"), None);
+        assert_eq!(values(|out| launcher(out, pid, Some(17)))("bolt_launcher_open_fds"), Some(17.0));
+        assert_eq!(values(|out| launcher(out, i32::MAX, None))("bolt_launcher_resident_memory_bytes"), None);
     }
 }

@@ -31,7 +31,7 @@ impl Metrics {
         out.single(&f::AUDIT_JOURNAL_DROPPED, now.audit.journal_dropped);
         processes::own(&mut out);
         if let Some(pid) = now.launcher {
-            processes::launcher(&mut out, pid);
+            processes::launcher(&mut out, pid, self.told_descriptors());
         }
         out.finish()
     }
@@ -218,6 +218,8 @@ fn pack_of(action: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use packs_schema::agent::execution::{State, Usage};
 
     use super::super::{HistorySize, MAX_ACTIONS};
@@ -231,7 +233,7 @@ mod tests {
             using,
             connections: 0,
             ready: true,
-            wrong: Vec::new(),
+            wrong: BTreeSet::new(),
             ends: Vec::new(),
             invalid_files: Vec::new(),
             sync: None,

@@ -19,6 +19,7 @@
 //!   continues; an invalid request of its own format comes from a compromised or broken api and ends the connection.
 //! - The api is lenient: it ignores unknown fields of a reply, and treats an unknown reason as [`Refusal::Other`].
 
+pub mod alive;
 mod stream;
 
 use std::time::Duration;
@@ -49,8 +50,8 @@ pub const HEALTH_LISTEN_FD: &str = "BOLT_HEALTH_LISTEN_FD";
 /// earlier launcher, the api has none.
 pub const LOCAL_LISTEN_FD: &str = "BOLT_LOCAL_LISTEN_FD";
 /// Variable of the api's environment with the descriptor of its end of a socket pair for signs of life: its event loop answers
-/// whatever the launcher writes there with one byte. The launcher replaces an api that did so and does not any more. If absent, as
-/// with an earlier launcher, the api gives no signs.
+/// whatever the launcher writes there ([`alive`]) with one byte. The launcher replaces an api that did so and does not any
+/// more. If absent, as with an earlier launcher, the api gives no signs.
 pub const ALIVE_FD: &str = "BOLT_ALIVE_FD";
 /// Name of the socket of local access in the run-time directory.
 pub const LOCAL_SOCKET: &str = "local.sock";

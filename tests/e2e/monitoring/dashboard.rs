@@ -39,6 +39,40 @@ fn each_query_of_the_dashboard_parses() {
 }
 
 #[test]
+fn an_instance_that_never_synced_is_shown_with_the_time_since_its_start() {
+    const TEST: &str = "an_instance_that_never_synced_is_shown_with_the_time_since_its_start";
+    let Some(programs) = Programs::find() else { return skip(TEST, NO_PROMETHEUS) };
+    let queries = of_dashboard(&read());
+    let query = |title: &str| {
+        let query = queries.iter().find(|query| query.place == format!("panel {title}"));
+        serde_json::to_string(&query.unwrap().text).unwrap()
+    };
+    let series = |name: &str, instance: &str, value: u32| {
+        format!("  - {{series: '{name}{{job=\"bolt\",instance=\"{instance}\"}}', values: '{value}x60'}}\n")
+    };
+    // At 30 minutes, i-2 has been without a success since its start at 600 s.
+    let input = [
+        series("bolt_sync_age_seconds", "i-1", 90),
+        series("process_start_time_seconds", "i-1", 0),
+        series("process_start_time_seconds", "i-2", 600),
+    ];
+    let test = format!(
+        "tests:\n- interval: 1m\n  input_series:\n{}  promql_expr_test:\n\
+         \x20 - expr: {}\n    eval_time: 30m\n    exp_samples: [{{labels: '{{}}', value: 1200}}]\n\
+         \x20 - expr: {}\n    eval_time: 30m\n    exp_samples:\n\
+         \x20   - {{labels: '{{job=\"bolt\",instance=\"i-2\"}}', value: 1200}}\n\
+         \x20   - {{labels: 'bolt_sync_age_seconds{{job=\"bolt\",instance=\"i-1\"}}', value: 90}}\n",
+        input.concat(),
+        query("Oldest successful poll"),
+        query("Time since the last successful poll"),
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("shown.test.yml"), &test).unwrap();
+    let said = programs.promtool(directory.path(), &["test", "rules", "shown.test.yml"], "");
+    assert!(said.is_ok(), "{said:?}\n{test}");
+}
+
+#[test]
 fn the_dashboard_has_the_form_that_grafana_s_types_describe() {
     const TEST: &str = "the_dashboard_has_the_form_that_grafana_s_types_describe";
     let modules = std::env::var_os("BOLT_TEST_GRAFANA_SCHEMA").map(PathBuf::from).filter(|path| path.exists());

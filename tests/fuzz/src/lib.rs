@@ -12,6 +12,7 @@ mod certificates;
 mod repository;
 mod scratch;
 mod service;
+mod signing;
 mod targets;
 
 pub use scratch::clean_up;

@@ -32,6 +32,7 @@ targets! {
     inventory 4096;
     launcher_messages 4096;
     launcher_stream 8192;
+    metadata 8192;
     names 512;
     output_log 8192;
     pack_files 8192;

@@ -8,10 +8,16 @@
 //! busy that the launcher did not run either, adds one at most. Before its first answer an api is never hung: it recovers, or is of
 //! an earlier release, which has no answers. Neither end waits for the other, and nothing that the api writes is read but the fact
 //! that it did.
+//!
+//! A question carries the number of the launcher's open descriptors, for the metrics: only root can list them.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use packs_schema::agent::launch::alive;
+
+use crate::proc;
 
 /// Questions without an answer after which an api is hung.
 const LOOKS: u32 = 4;
@@ -46,7 +52,7 @@ impl SignOfLife {
 
     fn ask(&mut self, now: Instant) {
         // Full if the api has not read for very long: then questions wait for it.
-        let _ = self.socket.write(&[1]);
+        let _ = self.socket.write(&alive::question(proc::open_descriptors()));
         (self.asked, self.next) = (now, now + self.every);
     }
 
@@ -131,6 +137,21 @@ mod tests {
         assert!(world.look());
         assert_eq!(world.life.hung_since(), alive);
         assert!((0..20).all(|_| !world.look()), "it is said once");
+    }
+
+    #[test]
+    fn each_question_carries_the_number_of_open_descriptors() {
+        let mut world = World::new();
+        let told = |world: &mut World| {
+            let mut read = [0; 512];
+            let length = world.api.read(&mut read).unwrap();
+            alive::open_fds(&read[..length]).unwrap()
+        };
+        assert!(told(&mut world) >= 2, "the socket pair, from the first question on");
+        let held: Vec<_> = (0..100).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        world.look();
+        assert!(told(&mut world) >= 102);
+        drop(held);
     }
 
     #[test]

@@ -15,7 +15,7 @@ at=$(dirname \"$3\")/said
 [ \"$1\" = sync ] && exit 0
 echo \"$BOLT_ALIVE_FD\" >> $at/$1
 n=0
-while head -c 1 <&7 > /dev/null; do
+while read -r question <&7; do
   n=$((n + 1))
   [ $((n % 3)) = 1 ] && printf . >&7
   echo $n >> $at/questions

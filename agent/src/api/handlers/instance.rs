@@ -96,7 +96,7 @@ pub(in crate::api) fn metrics(call: &Call) -> Result<Response<Body>, ApiError> {
         queued: (queued, max_queued),
         connections: app.connections.load(Ordering::Relaxed),
         ready: app.health.is_ready(),
-        wrong: app.health.codes(),
+        wrong: app.health.codes(&app.registry),
         ends,
         invalid_files,
         sync,

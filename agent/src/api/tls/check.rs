@@ -59,7 +59,9 @@ fn check_own(files: &TlsConfig, instance: Option<&InstanceId>, now_s: i64, found
     found.extend(chain.as_ref().err().map(|error| FileProblem::of(&files.certificate, error)));
     let key = files::private_key(&files.key);
     found.extend(key.as_ref().err().map(|error| FileProblem::of(&files.key, error)));
-    let (Ok(chain), Ok(_)) = (chain, key) else { return };
+    if chain.is_err() || key.is_err() {
+        return;
+    }
     match files::own(files, &super::provider()) {
         Err(error) => found.push(FileProblem::of(&files.certificate, &error)),
         Ok(own) => match OwnCertificate::of(&own.cert) {
@@ -68,13 +70,10 @@ fn check_own(files: &TlsConfig, instance: Option<&InstanceId>, now_s: i64, found
                 for (_, problem) in own.problems(instance, now_s) {
                     found.extend(problem.map(|message| FileProblem::error(&files.certificate, message)));
                 }
-                let warning = own::expiry_warning(&own.info, now_s);
+                let warning = own.expiry_warning(now_s);
                 found.extend(warning.map(|(_, message)| FileProblem::warning(&files.certificate, message)));
             }
         },
-    }
-    for certificate in chain.iter().skip(1) {
-        check_authority(&files.certificate, certificate, now_s, true, found);
     }
 }
 
@@ -87,8 +86,7 @@ fn check_callers(files: &TlsConfig, now_s: i64, found: &mut Vec<FileProblem>) {
             Err(error) => found.push(FileProblem::of(path, &error)),
             Ok(certificates) => {
                 for certificate in certificates {
-                    // The TLS library accepts callers of an authority that has ended.
-                    check_authority(path, &certificate, now_s, false, found);
+                    check_authority(path, &certificate, now_s, found);
                     let authority = [Authority { certificate: &certificate, confined }];
                     if let Err(error) = CallerVerifier::new(&authority, &[], files.expired_crl, &provider) {
                         found.push(FileProblem::error(path, format!("cannot be an authority of callers: {error}")));
@@ -142,12 +140,11 @@ fn check_list(
     });
 }
 
-/// Checks the validity of an authority in the file.
-fn check_authority(path: &Path, certificate: &[u8], now_s: i64, needed: bool, found: &mut Vec<FileProblem>) {
+/// Checks the validity of an authority of callers in the file. The TLS library accepts callers of one that has ended.
+fn check_authority(path: &Path, certificate: &[u8], now_s: i64, found: &mut Vec<FileProblem>) {
     let Some(info) = CertificateInfo::parse(certificate) else { return };
     if let Some(problem) = own::validity_problem(&info, now_s) {
-        let message = format!("an authority in it {problem}");
-        found.push(FileProblem { path: path.to_owned(), message, prevents_service: needed });
+        found.push(FileProblem::warning(path, format!("an authority in it {problem}")));
     } else if let Some((_, warning)) = own::expiry_warning(&info, now_s) {
         found.push(FileProblem::warning(path, format!("an authority in it {warning}")));
     }

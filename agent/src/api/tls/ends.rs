@@ -6,6 +6,7 @@ use rustls::pki_types::CertificateDer;
 use super::Own;
 use super::crls::Crl;
 use super::kept::Kept;
+use super::own::OwnCertificate;
 use crate::expiry::{End, Stage};
 use crate::health::Health;
 
@@ -27,7 +28,12 @@ pub(super) fn all(
     fn name<T>(kept: &Kept<T>) -> String {
         kept.paths().next().map_or_else(String::new, |path| path.display().to_string())
     }
-    let mut ends = vec![certificate("certificate", name(own), &own.get().certificate.info)];
+    // The agent's own certificate is the first end.
+    let OwnCertificate { info, issuers, .. } = &own.get().certificate;
+    let mut ends = vec![certificate("certificate", name(own), info)];
+    for (number, info) in issuers {
+        ends.push(certificate("certificate", format!("{} (certificate {number})", name(own)), info));
+    }
     for kept in authorities {
         let infos = kept.get().iter().filter_map(|certificate| CertificateInfo::parse(certificate));
         ends.extend(infos.map(|info| certificate("authority", name(kept), &info)));

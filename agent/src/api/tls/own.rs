@@ -1,4 +1,5 @@
-//! The agent's own certificate: the instance that it names, its usage, and its expiry.
+//! The agent's own certificate: the instance that it names, its usage, and its expiry, with that of the authorities behind it in
+//! the file, which callers need to verify it.
 
 use std::path::Path;
 
@@ -16,21 +17,29 @@ const EXPIRED: &str = "certificate_expired";
 /// Health code of a certificate that expires soon; a note a month before, see [`crate::expiry`].
 const EXPIRING: &str = "certificate_expiring";
 
+/// Maximum number of authorities behind the certificate whose ends are reported; rustls accepts six in a chain.
+const MAX_ISSUERS: usize = 8;
+
 /// Properties of the certificate.
 #[derive(Debug, Clone)]
 pub(super) struct OwnCertificate {
     pub(super) info: CertificateInfo,
+    /// Authorities behind it in the file, with their numbers there: the first certificate of the file is number 1. When one of
+    /// them has ended, callers refuse the certificate.
+    pub(super) issuers: Vec<(usize, CertificateInfo)>,
     instances: Vec<String>,
 }
 
 impl OwnCertificate {
-    /// Reads the first certificate of a chain.
+    /// Reads the certificates of a chain, of which the first is the agent's own.
     pub(super) fn of(chain: &[CertificateDer<'_>]) -> Option<OwnCertificate> {
         let first = chain.first()?;
         let info = CertificateInfo::parse(first)?;
         let parsed = webpki::EndEntityCert::try_from(first).ok()?;
         let names = parsed.valid_uri_names().filter_map(|name| name.strip_prefix(INSTANCE_URI));
-        Some(OwnCertificate { info, instances: names.map(str::to_owned).collect() })
+        let behind = chain.iter().enumerate().skip(1).take(MAX_ISSUERS);
+        let issuers = behind.filter_map(|(index, issuer)| Some((index + 1, CertificateInfo::parse(issuer)?))).collect();
+        Some(OwnCertificate { info, issuers, instances: names.map(str::to_owned).collect() })
     }
 
     /// Describes why no caller of `instance` accepts the certificate at any time; `None` when callers do.
@@ -52,14 +61,33 @@ impl OwnCertificate {
 
     /// Describes why a new certificate must not replace `current`: it cannot be used, and `current` can.
     pub(super) fn is_worse_than(&self, current: &OwnCertificate, instance: &InstanceId, now_s: i64) -> Option<String> {
-        let problem =
-            |of: &OwnCertificate| of.identity_problem(Some(instance)).or_else(|| validity_problem(&of.info, now_s));
+        let problem = |of: &OwnCertificate| of.identity_problem(Some(instance)).or_else(|| of.validity_problem(now_s));
         problem(self).filter(|_| problem(current).is_none())
     }
 
     /// Describes why no caller accepts the certificate now; `None` when callers do. With its health code.
     pub(super) fn problems(&self, instance: Option<&InstanceId>, now_s: i64) -> [(&'static str, Option<String>); 2] {
-        [(WRONG, self.identity_problem(instance)), (EXPIRED, validity_problem(&self.info, now_s))]
+        [(WRONG, self.identity_problem(instance)), (EXPIRED, self.validity_problem(now_s))]
+    }
+
+    /// Describes why the certificate, or an authority behind it, is not valid now; `None` when all are.
+    fn validity_problem(&self, now_s: i64) -> Option<String> {
+        let of_issuers = || {
+            let mut all = self.issuers.iter();
+            all.find_map(|(number, info)| Some(of_issuer(*number, &validity_problem(info, now_s)?)))
+        };
+        validity_problem(&self.info, now_s).or_else(of_issuers)
+    }
+
+    /// Describes the ends of the certificate and of the authorities behind it that come soon, with the nearest stage.
+    pub(super) fn expiry_warning(&self, now_s: i64) -> Option<(Stage, String)> {
+        let own = expiry_warning(&self.info, now_s);
+        let of_issuers = self.issuers.iter().filter_map(|(number, info)| {
+            let (stage, warning) = expiry_warning(info, now_s)?;
+            Some((stage, of_issuer(*number, &warning)))
+        });
+        let (stages, warnings): (Vec<_>, Vec<_>) = own.into_iter().chain(of_issuers).unzip();
+        Some((stages.into_iter().max()?, warnings.join("; it ")))
     }
 
     /// Updates health; changes are logged.
@@ -68,9 +96,14 @@ impl OwnCertificate {
         for (code, problem) in self.problems(Some(instance), now_s) {
             health.update(code, problem.map(described), true);
         }
-        let stage = expiry_warning(&self.info, now_s).map(|(stage, warning)| (stage, described(warning)));
+        let stage = self.expiry_warning(now_s).map(|(stage, warning)| (stage, described(warning)));
         health.update_ending(EXPIRING, stage);
     }
+}
+
+/// Describes a problem of an authority behind the certificate, in a sentence whose subject is the certificate.
+fn of_issuer(number: usize, problem: &str) -> String {
+    format!("has an authority behind it in its file, certificate {number}, which {problem}")
 }
 
 /// Describes why a certificate is not valid now; `None` when it is.
@@ -97,7 +130,11 @@ mod tests {
 
     const DAY: i64 = 86_400;
 
-    fn certificate(names: &[&str], (not_before_s, not_after_s): (i64, i64)) -> OwnCertificate {
+    fn certificate(names: &[&str], validity: (i64, i64)) -> OwnCertificate {
+        OwnCertificate::of(&[der(names, validity)]).unwrap()
+    }
+
+    fn der(names: &[&str], (not_before_s, not_after_s): (i64, i64)) -> CertificateDer<'static> {
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
         let uri = |name: &&str| rcgen::SanType::URI(format!("{INSTANCE_URI}{name}").try_into().unwrap());
         params.subject_alt_names = names.iter().map(uri).collect();
@@ -105,7 +142,7 @@ mod tests {
         let at = |seconds| time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
         (params.not_before, params.not_after) = (at(not_before_s), at(not_after_s));
         let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        OwnCertificate::of(&[made.der().clone()]).unwrap()
+        made.der().clone()
     }
 
     fn id() -> InstanceId {
@@ -116,7 +153,7 @@ mod tests {
         let health = Health::default();
         health.set_ready(true);
         certificate.report(&health, Path::new("agent.pem"), &id(), now_s);
-        (health.codes(), health.is_ready())
+        (health.own_codes(), health.is_ready())
     }
 
     #[test]
@@ -135,6 +172,37 @@ mod tests {
         for names in [&[][..], &["i-2"], &["i-1", "i-2"]] {
             assert_eq!(codes(&certificate(names, year), 1100 * DAY), (vec![WRONG], false), "{names:?}");
         }
+    }
+
+    #[test]
+    fn an_authority_behind_the_certificate_is_reported_before_its_end_and_after_it() {
+        let leaf = der(&["i-1"], (1000 * DAY, 1365 * DAY));
+        let issuer = der(&[], (700 * DAY, 1106 * DAY));
+        let chain = OwnCertificate::of(&[leaf.clone(), issuer.clone()]).unwrap();
+        assert_eq!(codes(&chain, 1076 * DAY), (vec![], true), "30 days");
+        assert_eq!(chain.expiry_warning(1077 * DAY).unwrap().0, Stage::Month);
+        let (stage, warning) = chain.expiry_warning(1100 * DAY).unwrap();
+        assert_eq!(stage, Stage::Week);
+        assert!(warning.contains("certificate 2, which expires at 1973-01-11T00:00:00Z"), "{warning}");
+        assert_eq!(codes(&chain, 1100 * DAY), (vec![EXPIRING], true), "six days");
+        assert_eq!(chain.expiry_warning(1105 * DAY + 1).unwrap().0, Stage::Day);
+        assert_eq!(codes(&chain, 1106 * DAY + 1), (vec![EXPIRED], false));
+        let good = OwnCertificate::of(&[leaf.clone()]).unwrap();
+        assert!(chain.is_worse_than(&good, &id(), 1107 * DAY).unwrap().contains("certificate 2"));
+        assert_eq!(chain.is_worse_than(&good, &id(), 1100 * DAY), None);
+        // The nearest end of several counts, and all are named.
+        let chain = OwnCertificate::of(&[leaf, issuer, der(&[], (700 * DAY, 1101 * DAY))]).unwrap();
+        let (stage, warning) = chain.expiry_warning(1100 * DAY + 1).unwrap();
+        assert!(
+            stage == Stage::Day && warning.contains("certificate 2") && warning.contains("certificate 3"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn a_long_file_is_reported_as_far_as_callers_accept_it() {
+        let long = vec![der(&["i-1"], (1000 * DAY, 1365 * DAY)); 100];
+        assert_eq!(OwnCertificate::of(&long).unwrap().issuers.len(), MAX_ISSUERS);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Warnings before authorities and revocation lists end, and after it, as a load balancer and a monitor get them.
+//! Warnings before the agent's certificate chain, authorities and revocation lists end, and after it, as a load balancer and a monitor get them.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ fn list(issuer: &Authority, left_s: i64) -> String {
 /// Returns the health as soon as it has exactly these expiry codes among its problems and among its notes, and these words.
 async fn wait_for(api: &Api, ann: &Identity, problems: &[&str], notes: &[&str], words: &str) -> Health {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    let expiry = |code: &str| code.starts_with("authority_") || code.starts_with("crl_");
+    let expiry = |code: &str| ["authority_", "certificate_", "crl_"].iter().any(|kind| code.starts_with(kind));
     loop {
         let answer = api.ask(Some(ann), "GET", "/v1/health", "").await.unwrap();
         let health: Health = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
@@ -111,5 +111,43 @@ async fn a_revocation_list_is_warned_of_before_its_end_until_the_next_one_comes(
     put(&api, "crl.pem", &list(&api.issuer, 300 * DAY_S));
     wait_for(&api, &ann, &[], &[], "").await;
     assert_eq!(within(&api, &ann, "crl", "crl.pem").await, None);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_authority_behind_the_agents_certificate_is_warned_of_before_its_end() {
+    let api = Api::start_changed(|config, _| {
+        let own = std::fs::read_to_string(&config.tls.certificate).unwrap();
+        std::fs::write(&config.tls.certificate, own + &ending(6 * DAY_S)).unwrap();
+    })
+    .await;
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let health = wait_for(&api, &ann, &["certificate_expiring"], &[], "certificate 2, which expires at").await;
+    assert!(health.ready, "{health:?}");
+    assert_eq!(within(&api, &ann, "certificate", "server.pem (certificate 2)").await, Some((7 * DAY_S).to_string()));
+    assert_eq!(within(&api, &ann, "certificate", "server.pem").await, None, "the agent's own ends much later");
+    let metrics = api.ask(Some(&ann), "GET", "/v1/metrics", "").await.unwrap();
+    assert!(metrics.contains("bolt_health_problem{code=\"certificate_expiring\"} 1\n"), "{metrics}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_metric_has_the_same_codes_as_health_those_of_the_sync_included() {
+    let api = Api::start_changed(|config, _| {
+        let file = config.tls.key.with_file_name("studio.pem");
+        std::fs::write(&file, ending(-HOUR_S)).unwrap();
+        let principals = vec!["spiffe://x/studio/*".to_owned().try_into().unwrap()];
+        config.tls.client_authorities = vec![ClientAuthority { file, principals }];
+    })
+    .await;
+    let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let health = wait_for(&api, &ann, &["authority_expired"], &[], "never_synced").await;
+    let metrics = api.ask(Some(&ann), "GET", "/v1/metrics", "").await.unwrap();
+    let codes =
+        metrics.lines().filter_map(|line| line.strip_prefix("bolt_health_problem{code=\"")?.strip_suffix("\"} 1"));
+    let mut expected: Vec<&str> = health.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(codes.collect::<Vec<_>>(), expected);
     api.stop().await;
 }

@@ -191,9 +191,17 @@ async fn a_certificate_of_aws_private_ca_is_accepted() {
     ];
     pki.make("leaf", "rsa", "/O=Example/CN=ann", Some("root"), &leaf);
     accepted(&accepts(&pki, &[], None).await, "spiffe://example.org/ann", "CN=Example Private CA");
+    // From a subordinate authority, with the path length of its template, and its certificate as `CertificateChain` without the root.
+    let subordinate =
+        ["basicConstraints=critical,CA:TRUE,pathlen:0", "keyUsage=critical,digitalSignature,keyCertSign,cRLSign"];
+    pki.make("issuing", "rsa", "/C=US/O=Example/OU=Security/CN=Example Issuing CA", Some("root"), &subordinate);
+    pki.make("leaf", "rsa", "/O=Example/CN=ann", Some("issuing"), &leaf);
+    accepted(&accepts(&pki, &["issuing"], None).await, "spiffe://example.org/ann", "CN=Example Private CA");
+    let answer = accepts(&pki, &[], None).await;
+    assert!(!answer.contains("200 OK"), "the chain is missing: {answer}");
     // Without a URI, as its templates issue by default, there is no principal.
     let without: Vec<&str> = leaf.into_iter().filter(|line| !line.starts_with("subjectAltName")).collect();
-    pki.make("leaf", "rsa", "/O=Example/CN=ann", Some("root"), &without);
-    let answer = accepts(&pki, &[], None).await;
+    pki.make("leaf", "rsa", "/O=Example/CN=ann", Some("issuing"), &without);
+    let answer = accepts(&pki, &["issuing"], None).await;
     assert!(answer.starts_with("HTTP/1.1 401") && answer.contains("has no URI name"), "{answer}");
 }
