@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails should fail where it stands")]
 
 mod baking;
+mod completions;
+mod debian;
 mod image_root;
 mod links;
 mod scriptlets;

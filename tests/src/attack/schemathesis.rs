@@ -50,6 +50,8 @@ pub struct Figures {
     pub explained: BTreeMap<String, u64>,
     /// All other findings.
     pub unexplained: Vec<String>,
+    /// Errors of the tool itself, each of which has ended the cases of one operation early.
+    pub tool_errors: u64,
     /// Answers by status, as the agent counted them.
     pub answers: BTreeMap<String, u64>,
     /// Resident memory of the api after the first round and at the end, in kB.
@@ -76,6 +78,13 @@ impl fmt::Display for Figures {
         for finding in self.unexplained.iter().take(MAX_SHOWN) {
             writeln!(f, "  UNEXPLAINED: {finding}")?;
         }
+        if self.tool_errors > 0 {
+            writeln!(
+                f,
+                "  errors of the tool itself, which ended an operation of a round early: {}",
+                self.tool_errors
+            )?;
+        }
         write!(f, "  {} unexplained", self.unexplained.len())
     }
 }
@@ -86,7 +95,13 @@ struct Report {
     complete: bool,
     test_cases: TestCases,
     failures: Vec<Value>,
-    errors: Vec<Value>,
+    errors: Vec<ReportedErrors>,
+}
+
+/// Errors of one kind.
+#[derive(Deserialize)]
+struct ReportedErrors {
+    count: u64,
 }
 
 #[derive(Deserialize)]
@@ -120,9 +135,12 @@ pub fn run(tools: &Tools, plan: Plan) -> Figures {
         let report = round(tools, &world, &agent, &directory, plan, (figures.rounds, left));
         assert!(report.complete && report.test_cases.generated > 0, "a round did not end: {}", said(&directory));
         figures.cases += report.test_cases.generated;
-        if !report.failures.is_empty() || !report.errors.is_empty() {
-            figures.unexplained.push(findings(&said(&directory)));
+        let said = said(&directory);
+        let (errors, own) = (report.errors.iter().map(|errors| errors.count).sum::<u64>(), optimiser_errors(&said));
+        if !report.failures.is_empty() || errors != own {
+            figures.unexplained.push(findings(&said));
         }
+        figures.tool_errors += own;
         let now = (memory_kb(api), descriptors(api));
         if figures.rounds == 0 {
             (figures.memory_kb[0], figures.descriptors[0]) = now;
@@ -232,6 +250,19 @@ fn said(directory: &Path) -> String {
     fs::read_to_string(said_path(directory)).unwrap_or_default()
 }
 
+/// Returns the number of errors in Hypothesis's optimiser, which reads beyond the end of its own list; the agent has no part in
+/// them.
+fn optimiser_errors(said: &str) -> u64 {
+    let traces = said.split("Traceback (most recent call last):").skip(1);
+    let is_own = |trace: &&str| {
+        let frames = trace.lines().take_while(|line| !line.contains("IndexError: Index "));
+        let last = frames.filter(|line| line.contains("  File \"")).map(str::trim).collect::<Vec<_>>();
+        let begins = |from: usize, file: &str| last.iter().rev().nth(from).is_some_and(|line| line.contains(file));
+        trace.contains("IndexError: Index ") && begins(0, "conjecture/data.py") && begins(1, "conjecture/optimiser.py")
+    };
+    traces.filter(is_own).count() as u64
+}
+
 /// Returns the part of the tool's output that tells findings, with the requests that reproduce them.
 fn findings(said: &str) -> String {
     let from = [" ERRORS =", " FAILURES ="].iter().filter_map(|title| said.find(title)).min().unwrap_or(0);
@@ -262,4 +293,26 @@ pub(super) fn memory_kb(pid: u32) -> u64 {
 
 pub(super) fn descriptors(pid: u32) -> u64 {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |entries| entries.count() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::optimiser_errors;
+
+    #[test]
+    fn an_error_of_the_optimiser_is_the_tools_and_no_other() {
+        let trace = |file: &str, error: &str| {
+            format!(
+                "Runtime Error\n\n    Traceback (most recent call last):\n      File \"/x/hypothesis/core.py\", line 1, in run\n        go()\n      \
+                 File \"/x/hypothesis/internal/conjecture/{file}\", line 185, in attempt_replace\n        spans[j]\n      \
+                 File \"/x/hypothesis/internal/conjecture/data.py\", line 579, in __getitem__\n    {error}\n"
+            )
+        };
+        let own = trace("optimiser.py", "IndexError: Index 80 out of range [-78, 78)");
+        assert_eq!(optimiser_errors(&own), 1);
+        assert_eq!(optimiser_errors(&own.repeat(2)), 2);
+        assert_eq!(optimiser_errors(&trace("optimiser.py", "OSError: connection reset")), 0);
+        assert_eq!(optimiser_errors(&trace("engine.py", "IndexError: Index 80 out of range [-78, 78)")), 0);
+        assert_eq!(optimiser_errors("Network Error\n\nConnection refused\n"), 0);
+    }
 }

@@ -16,6 +16,8 @@ const SUITES: [&str; 3] = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "
 const GROUPS: [&str; 3] = ["X25519", "secp256r1", "prime256v1"];
 /// Versions, as sslyze calls them in its report.
 const OLD: [&str; 5] = ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2"];
+/// Name that sslyze gives to the store of `--certinfo_ca_file`, beside those of public authorities.
+const SUPPLIED: &str = "Supplied CA file";
 const SCANS: [&str; 16] = [
     "--certinfo",
     "--sslv2",
@@ -158,7 +160,7 @@ fn judge(peer: &'static str, scanned: &Value) -> Vec<Row> {
         row(
             "certificate",
             format!("in order: {is_ordered}; trusted by: {}", trusted.join(", ")),
-            is_ordered && trusted.len() <= 1,
+            is_ordered && trusted == [SUPPLIED],
         );
     }
     row("certificates", list(deployments, |_| ()).len().to_string(), list(deployments, |_| ()).len() == 1);

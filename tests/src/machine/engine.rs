@@ -41,6 +41,24 @@ pub(super) async fn upgrades_and_rolls_back(site: &MachineSite, api: &Api, vm: &
     Ok(())
 }
 
+/// Returns from a good upgrade to the version that it replaced.
+pub(super) async fn returns(api: &Api, vm: &mut Vm, from: &str, to: &str) -> Result<(), String> {
+    expect_installed(vm, from)?;
+    let launcher = "systemctl show -P MainPID bolt-launch";
+    let before = vm.ok(launcher)?;
+    let back = run(api, "rollback", &json!({"start_wait": 120, "settle": 5})).await?;
+    expect(&back, State::Succeeded, "rolled_back")?;
+    expect_installed(vm, to)?;
+    // The kernel shows a program that dpkg has replaced as deleted.
+    vm.ok(&format!("test \"$(readlink /proc/$({launcher})/exe)\" = /usr/lib/bolt/bolt-launch"))?;
+    vm.ok("! systemctl list-timers --all | grep bolt-engine")?;
+    let health = run(api, "health", &json!({"version": to, "settled": 0})).await?;
+    match health.state == State::Succeeded && vm.ok(launcher)? != before {
+        true => Ok(()),
+        false => Err(format!("after the return to {to}: launcher {before} before; {health:?}")),
+    }
+}
+
 async fn run(api: &Api, action: &str, parameters: &Value) -> Result<Execution, String> {
     let accepted = order(api, action, parameters).await?;
     api.wait(accepted.id.as_str()).await

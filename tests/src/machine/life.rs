@@ -1,5 +1,7 @@
 //! The life of the packages on booted machines: one as a host that the agent serves, one whose packages change.
 
+mod removal;
+
 use std::path::Path;
 use std::time::Instant;
 
@@ -113,7 +115,9 @@ fn as_packages(image: &Path, site: &MachineSite, mut steps: Steps) -> Result<Str
 
     runtime.block_on(engine::upgrades_and_rolls_back(site, &api, &mut vm))?;
     steps.done("bolt_engine: its execution survives the restart; a bad version is rolled back by itself");
-    removed_and_purged(&mut vm)?;
+    runtime.block_on(removal::removed(&api, &mut vm))?;
+    steps.done("remove: what runs goes on to its end, output byte-exact");
+    removal::installed_and_purged(&mut vm)?;
     steps.done("remove: state and configuration kept; install again: asleep; purge: nothing left");
     Ok(steps.report())
 }
@@ -211,8 +215,27 @@ fn hardened(vm: &mut Vm) -> Result<String, String> {
     vm.ok("grep -q . /sys/fs/cgroup/bolt.slice/bolt-executions.service/holder/cgroup.procs")?;
     let security =
         vm.ok("systemd-analyze security --no-pager bolt-launch bolt-executions | grep Overall; systemctl --version")?;
-    let levels: Vec<&str> = security.lines().filter_map(|line| line.split("level for ").nth(1)).collect();
-    Ok(format!("hardening: seccomp and no capabilities in the api; exposure {}", levels.join(", ")))
+    let levels = exposures(&security)?;
+    Ok(format!("hardening: seccomp and no capabilities in the api; exposure as in the paper: {}", levels.join(", ")))
+}
+
+/// Compares the figures of `systemd-analyze security`, and its version, with those of the operator's paper.
+fn exposures(said: &str) -> Result<Vec<String>, String> {
+    let paper = include_str!("../../../systemd/README.md");
+    let version = said.lines().find_map(|line| line.strip_prefix("systemd ")?.split(' ').next()).unwrap_or_default();
+    if !paper.contains(&format!("`systemd-analyze security` (systemd {version}) ")) {
+        return Err(format!("the paper has figures of another systemd: {said}"));
+    }
+    let mut levels = Vec::new();
+    for line in said.lines().filter_map(|line| line.split("level for ").nth(1)) {
+        let (unit, figure) = line.split_once(": ").ok_or(line)?;
+        let figure = figure.split(' ').next().unwrap_or_default();
+        if !paper.contains(&format!("\n| `{unit}` | {figure} | ")) {
+            return Err(format!("{unit} has an exposure of {figure}, and the paper another"));
+        }
+        levels.push(format!("{unit} {figure}"));
+    }
+    if levels.len() == 2 { Ok(levels) } else { Err(format!("systemd-analyze: {said}")) }
 }
 
 /// Stops the launcher's loop with a signal, with a shorter period, while an execution runs.
@@ -254,17 +277,15 @@ fn client(vm: &mut Vm) -> Result<(), String> {
 }
 
 /// Installs another version while executions run. Returns how many ran.
-async fn upgrade(api: &Api, vm: &mut Vm, version: &str) -> Result<u64, String> {
+async fn upgrade(api: &Api, vm: &mut Vm, version: &str) -> Result<usize, String> {
     let pids = "systemctl show -P MainPID bolt-launch bolt-executions | tr -s '\\n' ' '";
     let before = vm.ok(pids)?;
-    let mut started = Vec::new();
+    let mut load = Vec::new();
     for number in 0..LOAD {
         let parameters = json!({"count": LINES, "pause": "0.5"});
-        started.push(api.order_until("machine.lines", &parameters, &format!("{version}-{number}")).await?);
+        load.push(api.order_until("machine.lines", &parameters, &format!("{version}-{number}")).await?);
     }
-    for execution in &started {
-        api.running(execution).await?;
-    }
+    started(vm, &load)?;
     vm.ok(&site::dpkg(version))?;
     let after = vm.ok(pids)?;
     let (before, after): (Vec<_>, Vec<_>) = (before.split_whitespace().collect(), after.split_whitespace().collect());
@@ -275,33 +296,45 @@ async fn upgrade(api: &Api, vm: &mut Vm, version: &str) -> Result<u64, String> {
     if installed != version {
         return Err(format!("{installed} is installed"));
     }
-    let mut at_work = 0;
-    for execution in &started {
-        let answer = api.persist(crate::http::Call::get(&format!("/v1/executions/{}", execution.id))).await?;
-        at_work += u64::from(answer.json::<Execution>().state == State::Running);
-    }
-    for execution in &started {
-        let end = api.wait(execution.id.as_str()).await?;
-        let output = api.stdout(execution.id.as_str()).await?;
-        if end.state != State::Succeeded || output != load::lines(execution.id.as_str(), LINES) {
-            return Err(format!("{}: {} with {} bytes", execution.id, end.state, output.len()));
+    let is_at_work = |now: &&Execution| now.state == State::Running && load.iter().any(|one| one.id == now.id);
+    let at_work = api.executions().await?.iter().filter(is_at_work).count();
+    api.wait(load[load.len() - 1].id.as_str()).await?;
+    let seen = api.executions().await?;
+    for Execution { id, .. } in &load {
+        let end = match seen.iter().find(|now| now.id == *id && now.state.is_terminal()) {
+            Some(end) => end.clone(),
+            None => api.wait(id.as_str()).await?,
+        };
+        let output = api.stdout(id.as_str()).await?;
+        if end.state != State::Succeeded || output != load::lines(id.as_str(), LINES) {
+            return Err(format!("{id}: {} with {} bytes", end.state, output.len()));
         }
     }
     if at_work == 0 { Err("no execution ran any more when the upgrade was over".to_owned()) } else { Ok(at_work) }
 }
 
-fn removed_and_purged(vm: &mut Vm) -> Result<(), String> {
-    vm.ok("dpkg --remove bolt-agent")?;
-    vm.ok("test -e /etc/bolt/agent.toml && test -e /etc/bolt/tls/instance.key && ls /var/lib/bolt/exec | grep -q .")?;
-    vm.ok("test ! -e /usr/lib/bolt/bolt-launch && ! pgrep -x bolt-launch && ! pgrep -x bolt-agent")?;
-    vm.ok(&site::dpkg(VERSIONS[0]))?;
-    installed_and_asleep(vm)?;
-    vm.ok(&format!("grep -q {SECOND} /etc/bolt/agent.toml"))?;
-    // The pack `bolt_engine` has kept files of the package.
-    vm.ok("ls /var/lib/bolt-engine | grep -q .")?;
-    vm.ok("dpkg --purge bolt-agent")?;
-    let directories = "/etc/bolt /opt/bolt /var/lib/bolt /var/lib/bolt-engine /usr/lib/bolt";
-    let units = "/etc/systemd/system/bolt* /etc/systemd/system/*.wants/bolt* /usr/lib/systemd/system/bolt*";
-    // A shim or a unit that is still ending may write until it has ended.
-    vm.within_a_minute(&format!("! ls -d {directories} {units} 2>/dev/null | grep -q ."))
+/// Waits in the guest until these executions of `machine.lines` have begun: a request takes most of a second there.
+fn started(vm: &mut Vm, executions: &[Execution]) -> Result<(), String> {
+    let marks: Vec<String> = executions.iter().map(|execution| format!("/var/tmp/ledger/{}", execution.id)).collect();
+    let all = marks.join(" ");
+    vm.ok(&format!("n=0; until ls {all} >/dev/null 2>&1; do n=$((n+1)); test $n -lt 600 || exit 1; sleep 0.1; done"))
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "-> Overall exposure level for bolt-launch.service: 9.6 UNSAFE :-{\n\
+                        -> Overall exposure level for bolt-executions.service: 1.7 OK :-)\nsystemd 252 (252.39-1~deb12u1)\n";
+
+    #[test]
+    fn an_exposure_that_differs_from_the_paper_is_found() {
+        assert_eq!(exposures(SAID), Ok(vec!["bolt-launch.service 9.6".into(), "bolt-executions.service 1.7".into()]));
+        for (from, to) in [("9.6", "9.5"), ("1.7", "1.8"), ("bolt-executions", "other"), ("systemd 252", "systemd 254")]
+        {
+            exposures(&SAID.replace(from, to)).unwrap_err();
+        }
+        exposures("systemd 252 (252.39-1~deb12u1)\n").unwrap_err();
+    }
 }

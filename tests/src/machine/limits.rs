@@ -34,8 +34,7 @@ pub(super) async fn all(api: &Api, vm: &mut Vm) -> Result<String, String> {
     };
     out_of_memory(api, "limit").await?;
     let (end, output) = run("cpu", json!({})).await?;
-    let throttled = output.lines().find_map(|line| line.strip_prefix("nr_throttled ")?.parse::<u64>().ok());
-    if end.state != State::Succeeded || throttled.is_none_or(|count| count == 0) {
+    if end.state != State::Succeeded || !is_throttled(&output) {
         return Err(format!("a loop in a limit of 20 %: {} {output}", end.state));
     }
     let (end, output) = run("pids", json!({})).await?;
@@ -50,6 +49,18 @@ pub(super) async fn all(api: &Api, vm: &mut Vm) -> Result<String, String> {
     }
     vm.ok("echo none >/sys/block/vda/queue/scheduler")?;
     Ok(weights)
+}
+
+/// True if the group of `machine.cpu` has a fifth of one processor, and was throttled.
+fn is_throttled(output: &str) -> bool {
+    let field = |name: &str| output.lines().find_map(|line| line.strip_prefix(name));
+    let throttled = field("nr_throttled ").and_then(|count| count.parse::<u64>().ok());
+    let (quota, period) = field("cpu.max ").and_then(|limit| limit.split_once(' ')).unwrap_or_default();
+    let is_a_fifth = match (quota.parse::<u64>(), period.parse::<u64>()) {
+        (Ok(quota), Ok(period)) => quota > 0 && quota * 5 == period,
+        _ => false,
+    };
+    is_a_fifth && throttled.is_some_and(|count| count > 0)
 }
 
 /// Checks the limits of the units, and reaches that of the slice: an execution whose own limit is above it is ended, and the agent
@@ -109,4 +120,23 @@ pub(super) async fn stopped(api: &Api, vm: &mut Vm) -> Result<(), String> {
         vm.within_a_minute(&format!("! {groups} | grep {id}")).map_err(|e| format!("a group of {id} is left: {e}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_must_be_throttled_by_a_fifth_of_a_processor() {
+        assert!(is_throttled("cpu.max 20000 100000\nnr_throttled 3\n"));
+        for bad in [
+            "cpu.max 40000 100000\nnr_throttled 3\n",
+            "cpu.max max 100000\nnr_throttled 3\n",
+            "cpu.max 20000 100000\nnr_throttled 0\n",
+            "nr_throttled 3\n",
+            "",
+        ] {
+            assert!(!is_throttled(bad), "{bad:?}");
+        }
+    }
 }

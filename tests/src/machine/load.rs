@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bolt_client::local::Caller;
-use packs_schema::agent::rest::Execution;
+use packs_schema::agent::rest::{Execution, Page};
 use serde_json::{Value, json};
 
 use crate::http::{Answer, Call, send};
@@ -108,6 +108,15 @@ impl Api {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok(())
+    }
+
+    /// The newest executions.
+    pub(super) async fn executions(&self) -> Result<Vec<Execution>, String> {
+        let answer = self.persist(Call::get("/v1/executions?limit=100")).await?;
+        if answer.status != 200 {
+            return Err(format!("executions: {}: {}", answer.status, answer.text()));
+        }
+        Ok(answer.json::<Page<Execution>>().items)
     }
 
     /// Standard output of an execution.

@@ -4,6 +4,7 @@
 //!  bolt run bolt_engine.upgrade … --canary 1 --check bolt_engine.health
 //!    good version:  canary ─▶ check ─▶ the other ─▶ check
 //!    bad version:   canary ─▶ not healthy, rolled back by itself ─▶ stop; the other is never asked
+//!  bolt_engine.rollback on the other, whose last upgrade was the good one: returns to the first version
 //! ```
 
 use std::path::Path;
@@ -79,6 +80,11 @@ pub fn run(image: &Path) -> Result<String, String> {
         return Err(format!("after the rollback: exit code {code}: {report}"));
     }
     steps.done(&format!("both healthy with {good}"));
+
+    // The canary has no earlier version than the one to which it was rolled back.
+    let Machine { id, vm, api } = machines.iter_mut().find(|m| m.id != canary).ok_or("there is one machine")?;
+    runtime.block_on(engine::returns(api, vm, good, old))?;
+    steps.done(&format!("bolt_engine.rollback on {id}: {old} again, and healthy"));
     Ok(steps.report())
 }
 
