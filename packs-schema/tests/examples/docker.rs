@@ -1,11 +1,12 @@
 //! Tests of `docker` on a stand-in for the daemon, with answers as Docker 28 gives them.
 
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Run, action};
+use crate::driver::{Run, action, directory, python};
 use crate::stand_in::{Request, StandIn};
 
 const ID: &str = "4f5b2d8e9a0c4f5b2d8e9a0c4f5b2d8e9a0c4f5b2d8e9a0c4f5b2d8e9a0c4f5b";
@@ -65,14 +66,27 @@ impl Daemon {
                 ("GET", "/info") => json(json!({"DockerRootDir": "/"})),
                 ("GET", "/system/df") => json(usage()),
                 ("GET", "/containers/json") => json(json!([{"Id": ID, "Names": ["/web"], "State": "running"}])),
+                ("GET", "/networks") => json(json!([
+                    {"Name": "bridge", "Created": "2020-01-01T00:00:00.1Z"},
+                    {"Name": "old", "Created": "2020-01-01T00:00:00.123456789+01:00"},
+                    {"Name": "kept", "Created": "2020-01-01T00:00:00-07:00", "Labels": {"bolt.keep": ""}},
+                    {"Name": "recent", "Created": "2999-01-01T00:00:00+01:00"},
+                ])),
                 ("GET", path) if path.ends_with("/logs") => {
                     (200, [frame(1, "2026 one\n"), frame(2, "2026 t\u{1b}[31mwo\n")].concat())
                 }
                 ("GET", path) if path == "/containers/web/json" || path == format!("/containers/{ID}/json") => {
-                    json(current.lock().unwrap().clone())
+                    let known = current.lock().unwrap().clone();
+                    match known["Refused"].as_u64() {
+                        Some(status) => (u16::try_from(status).unwrap(), br#"{"message":"refused"}"#.to_vec()),
+                        None => json(known),
+                    }
                 }
                 ("POST", path) if path == format!("/containers/{ID}/restart") => {
-                    current.lock().unwrap()["State"] = next.lock().unwrap().clone();
+                    let (mut known, next) = (current.lock().unwrap(), next.lock().unwrap());
+                    // A restart by request begins to count anew.
+                    known["RestartCount"] = next.get("Restarts").cloned().unwrap_or(json!(0));
+                    known["State"] = next.clone();
                     (204, Vec::new())
                 }
                 ("POST", "/containers/prune") => json(json!({"ContainersDeleted": ["e0"], "SpaceReclaimed": 30})),
@@ -132,6 +146,38 @@ fn prune_asks_only_for_what_is_old_and_not_kept() {
 }
 
 #[test]
+fn old_networks_are_found_whatever_the_zone_of_the_daemon() {
+    let daemon = Daemon::new();
+    let planned = daemon.run("prune", json!({"what": ["networks"]})).noop().go().well();
+    assert_eq!(planned.result["names"], json!(["networks: old"]));
+    let program = "import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True\n\
+        from lib import daemon\n\
+        print([daemon.moment(t) - 1700000000 for t in ('2023-11-14T22:13:20Z', '2023-11-15T03:43:20.5+05:30', '2023-11-14T15:13:21-07:00')])\n\
+        print([daemon.moment(t) for t in ('0001-01-01T00:00:00Z', '0001-01-01T00:53:28+00:53', '2023-13-45T00:00:00Z', 'never', '', None)])\n";
+    let output =
+        Command::new(python()).args(["-c", program]).arg(directory("docker").join("actions")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "[0, 0, 1]\n[0, 0, 0, 0, 0, 0]\n", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_container_that_cannot_be_inspected_is_a_problem() {
+    let daemon = Daemon::new();
+    daemon.container.lock().unwrap()["Refused"] = json!(500);
+    let ended = daemon.run("containers", json!({"fail": true})).go().refused(1, "");
+    let row = &ended.result["containers"][0];
+    assert_eq!((&row["name"], &row["state"]), (&json!("web"), &json!("running")));
+    assert!(row["problem"].as_str().unwrap().starts_with("cannot be inspected: "), "{row}");
+    daemon.container.lock().unwrap()["Refused"] = json!(404);
+    let ended = daemon.run("containers", json!({"fail": true})).go().well();
+    assert_eq!(
+        (&ended.result["containers"], &ended.result["complete"]),
+        (&json!([]), &json!(true)),
+        "removed meanwhile"
+    );
+}
+
+#[test]
 fn containers_that_died_are_named_with_the_reason() {
     let daemon = Daemon::new();
     let problem = |state: Value| {
@@ -174,7 +220,13 @@ fn a_container_is_restarted_only_by_name_and_id_and_must_stay_up() {
     daemon.run("restart_container", other).go().error(2, "is another container now");
     assert_eq!(restart().noop().go().well().result["outcome"], "would_restart");
     assert!(daemon.stand_in.requests("POST").is_empty());
-    assert_eq!(restart().go().well().result["outcome"], "restarted");
+    daemon.container.lock().unwrap()["RestartCount"] = json!(3);
+    assert_eq!(restart().go().well().result["outcome"], "restarted", "restarts of before do not count");
+    let mut again = running();
+    again["Restarts"] = json!(1);
+    *daemon.after.lock().unwrap() = again;
+    let ended = restart().go().refused(1, "web ended again and was restarted by the daemon");
+    assert_eq!(ended.result["outcome"], "restarts_again");
     *daemon.after.lock().unwrap() = json!({"Status": "exited", "Running": false, "ExitCode": 9});
     let ended = restart().go().refused(1, "web is exited after the restart, exit code 9");
     assert_eq!(ended.result["outcome"], "not_running");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{action, can_be_alone, have};
+use crate::driver::{action, can_be_alone, have, skip};
 use crate::service::programs;
 
 /// Program that writes and syncs a file, a megabyte at a time, until it is killed.
@@ -20,21 +20,30 @@ const WRITER: &str = "import os,sys\nfd=os.open(sys.argv[1],os.O_CREAT|os.O_WRON
 #[test]
 fn the_process_that_writes_most_is_named() {
     if fs::read("/proc/self/io").is_err() {
-        return;
+        return skip("the_process_that_writes_most_is_named", "this kernel does not count the I/O of processes");
+    }
+    if fs::read_to_string("/proc/diskstats").unwrap_or_default().is_empty() {
+        return skip("the_process_that_writes_most_is_named", "this host has no block device");
     }
     // Temporary directories may be in memory, which no device sees.
     let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut writer = Command::new("python3").args(["-c", WRITER]).arg(place.path().join("file")).spawn().unwrap();
     let pid = writer.id();
-    let row = (0..20).find_map(|_| {
+    let written = |row: &&Value| row["written_bytes"].as_u64().unwrap() >= 1 << 20;
+    let found = (0..20).find_map(|_| {
         let ended = action("linux.io_activity", json!({"seconds": 1, "top": 100})).go().well();
-        let rows = ended.result["processes"].as_array().unwrap().clone();
-        rows.into_iter().find(|row| row["pid"] == pid && row["written_bytes"].as_u64().unwrap() >= 1 << 20)
+        let rows = |key: &str| ended.result[key].as_array().unwrap().clone();
+        let process = rows("processes").iter().filter(written).find(|row| row["pid"] == pid).cloned()?;
+        let device = rows("devices").iter().find(written).cloned()?;
+        Some((process, device))
     });
     writer.kill().unwrap();
     writer.wait().unwrap();
-    let row = row.expect("the writer is among the busiest");
-    assert!(row["name"].as_str().unwrap().starts_with("python3"), "{row}");
+    let (process, device) = found.expect("the writer and its device are among the busiest");
+    assert!(process["name"].as_str().unwrap().starts_with("python3"), "{process}");
+    let busy = device["busy_percent"].as_f64().unwrap();
+    assert!(busy > 0.0 && busy <= 100.0, "{device}");
+    assert!(device["writes"].as_u64() > Some(0) && !device["device"].as_str().unwrap().is_empty(), "{device}");
 }
 
 #[test]
@@ -76,6 +85,8 @@ fn kernel_problems_are_read_from_the_journal_where_the_device_cannot_be_opened()
     let socket = place.path().join("socket");
     let listener = UnixListener::bind(&socket).unwrap();
     let log = "1700000000.5 h kernel: Out of memory: Killed process 42 (big) total-vm:1kB\n\
+               1700000001.0 h kernel: Out of memory: Kill process 1234 (java) score 900 or sacrifice child\n\
+               1700000001.0 h kernel: Killed process 1234 (java) total-vm:9kB, anon-rss:8kB, file-rss:0kB\n\
                1700000002.0 h kernel: INFO: task dd:77 blocked for more than 120 seconds.\n";
     let bin = programs(&[("journalctl", &format!("cat <<'END'\n{log}END\n"))]);
     // Opening a socket fails for every account.
@@ -83,8 +94,13 @@ fn kernel_problems_are_read_from_the_journal_where_the_device_cannot_be_opened()
     let ended = action("linux.kernel_log", json!({})).programs(bin.path()).after(&instead).go().well();
     drop(listener);
     assert_eq!(ended.result["source"], "journalctl -k");
-    assert_eq!(ended.result["counts"], json!({"oom": 1, "hung": 1}));
-    assert_eq!(ended.result["oom_killed"], json!([{"time": "2023-11-14T22:13:20Z", "pid": 42, "name": "big"}]));
+    assert_eq!(ended.result["counts"], json!({"oom": 3, "hung": 1}));
+    // Linux 4.14 writes the victim on a line of its own.
+    let victims = json!([
+        {"time": "2023-11-14T22:13:20Z", "pid": 42, "name": "big"},
+        {"time": "2023-11-14T22:13:21Z", "pid": 1234, "name": "java"}
+    ]);
+    assert_eq!(ended.result["oom_killed"], victims);
 }
 
 #[test]
@@ -102,14 +118,18 @@ fn caches_are_dropped_as_asked() {
             (ended.result["noop"].clone(), fs::read_to_string(&control).unwrap().as_str()),
             (json!(false), written)
         );
+        assert!(ended.result["cached_before"].as_u64() > Some(0) && ended.result["cached_after"].as_u64() > Some(0));
     }
 }
 
 #[test]
 fn the_cache_of_apt_is_cleaned_by_apt() {
     let test = "the_cache_of_apt_is_cleaned_by_apt";
-    if !have(test, "apt-get") || !can_be_alone(test) || !fs::exists("/var/cache/apt/archives").unwrap() {
+    if !have(test, "apt-get") || !can_be_alone(test) {
         return;
+    }
+    if !fs::exists("/var/cache/apt/archives").unwrap() {
+        return skip(test, "apt has no cache on this host");
     }
     let (place, lists) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let cached = place.path().join("tool_1.0_all.deb");
@@ -131,44 +151,15 @@ fn the_cache_of_apt_is_cleaned_by_apt() {
 }
 
 #[test]
-fn logrotate_rotates_one_configuration() {
-    let test = "logrotate_rotates_one_configuration";
-    if !have(test, "logrotate") || !can_be_alone(test) {
-        return;
-    }
-    let place = TempDir::new().unwrap();
-    for directory in ["conf", "log", "state"] {
-        fs::create_dir(place.path().join(directory)).unwrap();
-    }
-    let at = |name: &str| place.path().join(name);
-    let log = at("log/app.log");
-    fs::write(&log, "one\ntwo\n").unwrap();
-    fs::write(at("conf/app"), format!("\"{}\" {{\n rotate 2\n missingok\n}}\n", log.display())).unwrap();
-    // Others may write where temporary directories are; logrotate asks for the owner of the log's own directory.
-    let instead = format!(
-        "mkdir -p /etc/logrotate.d /var/lib/logrotate\nmount --bind '{}' /etc/logrotate.d\nmount --bind '{}' /var/lib/logrotate",
-        at("conf").display(),
-        at("state").display()
-    );
-    let rotate = |name: &str| action("linux.rotate_logs", json!({"configuration": name})).after(&instead);
-    let dry = rotate("app").noop().go().well();
-    assert!(!dry.result["report"].as_array().unwrap().is_empty() && !at("log/app.log.1").exists(), "{}", dry.result);
-    let ended = rotate("app").go().well();
-    let report = ended.result["report"].as_array().unwrap();
-    assert!(report.iter().any(|line| line.as_str().unwrap().contains("renaming")), "{report:?}");
-    assert_eq!(fs::read_to_string(at("log/app.log.1")).unwrap(), "one\ntwo\n");
-    rotate("other").go().error(2, "this host has: app");
-}
-
-#[test]
 fn a_busy_process_is_sampled_by_strace_and_perf() {
+    let test = "a_busy_process_is_sampled_by_strace_and_perf";
     let mut busy =
         Command::new("/bin/bash").args(["-c", "while :; do : >/dev/null; done"]).stdin(Stdio::null()).spawn().unwrap();
     let sample =
         |method: &str| action("linux.sample_process", json!({"pid": busy.id(), "seconds": 1, "method": method})).go();
     let mut seen = Vec::new();
     for (method, word) in [("strace", "openat"), ("perf", "bash")] {
-        if !have("a_busy_process_is_sampled_by_strace_and_perf", method) {
+        if !have(test, method) {
             continue;
         }
         let ended = sample(method);
@@ -180,6 +171,7 @@ fn a_busy_process_is_sampled_by_strace_and_perf() {
     busy.wait().unwrap();
     for (method, word, ended, forbidden) in seen {
         if forbidden {
+            skip(test, &format!("this host forbids {method}: {}", ended.stderr.trim()));
             continue;
         }
         let ended = ended.well();

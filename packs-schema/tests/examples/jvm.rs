@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Run, action, have};
+use crate::driver::{Run, action, have, python};
 use crate::servers::Server;
 
 /// Program that keeps objects of a class, holds a lock that others wait for, and uses the processor in one thread.
@@ -138,6 +138,50 @@ fn the_log_of_the_collector_is_found_and_summarized() {
     assert_eq!((&ended.result["span_seconds"], &ended.result["paused_percent"]), (&json!(10.0), &json!(1.0)));
     assert_eq!(ended.result["kinds"][0]["kind"], "Full GC (Ergonomics)");
     assert_eq!(ended.result["heap_bytes"], 20480 << 10);
+}
+
+#[test]
+fn the_rotated_log_of_java_8_is_found() {
+    let top = TempDir::new().unwrap();
+    let log = top.path().join("gc.log");
+    std::fs::write(top.path().join("libjvm.so"), "library").unwrap();
+    // Has loaded the library of a JVM, and its options; nothing else of it is asked.
+    let program = "import mmap, sys\nlibrary = open('libjvm.so')\nkept = mmap.mmap(library.fileno(), 0, prot=mmap.PROT_READ)\n\
+        print('ready', flush=True)\nsys.stdin.read()";
+    let mut command = Command::new(python());
+    command.current_dir(top.path()).args(["-c", program, &format!("-Xloggc:{}", log.display())]);
+    let server = Server::start(command).says("ready").reads_input();
+    let summary = || action("jvm.gc_log_summary", json!({"pid": server.pid()})).go();
+    summary().error(3, "gc.log cannot be read");
+    // As Cassandra 3.11 lets it be written: the sizes of a pause follow its ages; what is printed of a concurrent phase has none.
+    let lines = |seconds: &str| {
+        format!(
+            "2026-11-29T10:00:00.123+0000: 1.000: [GC (Allocation Failure) 1.000: [ParNew\nDesired survivor size 5 bytes, new threshold 1 (max 1)\n\
+             - age   1:       2048 bytes,       2048 total\n\
+             : 6144K->1024K(9216K), 0.0100 secs] 8192K->3072K(20480K), {seconds} secs] [Times: user=0.1 sys=0.0, real=0.1 secs]\n\
+             2026-11-29T10:00:05.123+0000: 6.000: [GC (CMS Initial Mark) [1 CMS-initial-mark: 1K(2K)] 3K(4K), 0.0010 secs]\n\
+             2026-11-29T10:00:06.123+0000: 7.000: [CMS-concurrent-mark: 0.1/0.1 secs]\n\
+             2026-11-29T10:00:10.123+0000: 11.000: [GC (Allocation Failure) 6144K->4096K(20480K), {seconds} secs]\n"
+        )
+    };
+    let write = |name: &str, text: String, seconds: u64| {
+        let path = top.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let moment = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        std::fs::File::open(&path).unwrap().set_modified(moment).unwrap();
+    };
+    write("gc.log.0", lines("9.0"), 1_700_000_000);
+    write("gc.log.1.current", lines("0.0200"), 1_700_000_600);
+    write("gc.log.old.gz", lines("8.0"), 1_700_000_900);
+    write("gc.logs", lines("8.0"), 1_700_000_900);
+    let ended = summary().well();
+    assert_eq!(ended.result["log"], json!(log.with_extension("log.1.current")));
+    assert_eq!((&ended.result["pauses"], &ended.result["paused_ms"]), (&json!(2), &json!(40.0)));
+    assert_eq!(
+        (&ended.result["span_seconds"], &ended.result["heap_after_first_bytes"]),
+        (&json!(10.0), &json!(3072 << 10))
+    );
+    assert_eq!(ended.result["kinds"][0]["kind"], "GC (Allocation Failure)");
 }
 
 #[test]

@@ -10,8 +10,11 @@ use crate::service::programs;
 
 /// Each kind of trouble is listed from a file of its name, if the test wrote one.
 const TOPICS: &str = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\n\
-    for word in \"$@\"; do [[ -e list$word ]] && cat \"list$word\"; done; [[ ! -e down ]]\n";
+    [[ -e stop ]] && { kill -TERM $PPID; sleep 5; }\n\
+    [[ -e down ]] && { echo 'Timed out waiting for a node assignment' >&2; exit 1; }\n\
+    for word in \"$@\"; do [[ -e list$word ]] && cat \"list$word\"; done; true\n";
 const API_VERSIONS: &str = "cd \"$(dirname \"$0\")\"; [[ -e down ]] && { echo 'Connection refused' >&2; exit 1; }\n\
+    [[ -e absent ]] && printf 'a.example:9092 (id: 1 rack: null isFenced: true) -> (\\n)\\n' ||\n\
     printf 'a.example:9092 (id: 1 rack: eu-west-1a isFenced: false) -> (\\n\\tProduce(0): 0 to 11 [usable: 11],\\n)\\n'\n\
     printf 'b.example:9092 (id: 2 rack: null isFenced: false) -> (\\n)\\n'\n";
 const QUORUM: &str = "cat <<'END'\nClusterId:              fMCL8kv1SWm87L_Md-I2hg\nLeaderId:               3002\nLeaderEpoch:            2\n\
@@ -94,6 +97,14 @@ fn a_broker_that_does_not_answer_is_a_problem() {
     let ended = broker.run("broker_health", json!({"free_percent": 0})).go().well();
     assert_eq!((&ended.result["broker"], &ended.result["brokers"]), (&json!(1), &json!([1, 2])));
     assert_eq!(ended.result["quorum"], json!({"leader": 3002, "epoch": 2, "follower_lag": 4, "follower_lag_ms": 350}));
+    broker.set("absent", "");
+    let ended = broker.run("broker_health", json!({"free_percent": 0})).go().refused(1, "");
+    assert_eq!(
+        (&ended.result["answers"], &ended.result["brokers"]),
+        (&json!(false), &json!([2])),
+        "another one answers"
+    );
+    fs::remove_file(broker.bin.path().join("absent")).unwrap();
     broker.set("meta.properties", "broker.id=7\n");
     let ended = broker.run("broker_health", json!({"free_percent": 0})).go().refused(1, "");
     assert!(ended.result["problems"][0].as_str().unwrap().contains("does not list broker 7"), "{}", ended.result);
@@ -115,6 +126,13 @@ fn lag_is_summed_by_group_and_topic() {
     assert_eq!((&ended.result["rows"][0], &ended.result["groups"]), (&first, &json!(2)));
     assert_eq!(broker.run("consumer_lag", json!({"max_lag": 60})).go().well().result["exceeded"], 0);
     assert_eq!(broker.run("consumer_lag", json!({"max_lag": 59})).go().refused(1, "").result["exceeded"], 1);
+    crate::service::script(
+        broker.bin.path(),
+        "kafka-consumer-groups.sh",
+        "echo; echo \"Error: Consumer group '${@: -1}' does not exist.\"\n",
+    );
+    let unknown = broker.run("consumer_lag", json!({"group": "biling", "max_lag": 60}));
+    unknown.go().error(2, "no partition of the group biling is known: Error: Consumer group 'biling' does not exist.");
 }
 
 #[test]
@@ -176,7 +194,49 @@ fn a_restart_after_which_the_cluster_is_not_in_sync_fails() {
 }
 
 #[test]
+fn a_restart_is_done_only_when_this_broker_answers() {
+    let restart = |broker: &Broker| broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go();
+    // Other brokers answer, and the ISR still has the replicas of this one.
+    let broker = Broker::new();
+    broker.set("absent", "");
+    let ended = restart(&broker).refused(1, "the cluster does not list broker 1");
+    assert_eq!((&ended.result["outcome"], &ended.result["after"]), (&json!("no_answer"), &json!({})));
+    let broker = Broker::new();
+    broker.set("next", "activating");
+    assert_eq!(restart(&broker).refused(1, "kafka.service is activating").result["outcome"], "no_answer");
+}
+
+#[test]
+fn a_partition_in_an_unknown_form_stops_a_restart() {
+    let broker = Broker::new();
+    broker.set("list--under-replicated-partitions", "\tTopic: orders\tPartition: 3\tReplicas: 1,2,3\tIsr: 1,3\n");
+    broker.run("restart_broker", json!({"broker": 1})).go().error(1, "in an unknown form: Topic: orders");
+    assert!(!broker.calls().contains("systemctl restart"));
+}
+
+#[test]
+fn a_broker_that_is_down_is_restarted_although_its_cluster_does_not_answer() {
+    let broker = Broker::new();
+    broker.set("down", "");
+    let restart = || broker.run("restart_broker", json!({"broker": 1, "wait": 10}));
+    restart().go().error(1, "Timed out waiting");
+    broker.set("unit", "failed");
+    assert_eq!(restart().noop().go().well().result["outcome"], "would_restart");
+    assert!(!broker.calls().contains("systemctl restart"), "neither restarted it");
+    let ended = restart().go().well();
+    assert_eq!((&ended.result["outcome"], &ended.result["before"]), (&json!("restarted"), &json!({})));
+    assert!(ended.stdout.contains("Timed out waiting"), "{}", ended.stdout);
+    broker.set("unit", "failed");
+    broker.set("calls", "");
+    broker.set("stop", "");
+    restart().go().error(143, "stopped by SIGTERM");
+    assert!(!broker.calls().contains("systemctl restart"), "what is stopped restarts nothing");
+    restart().config(json!({"data_directories": [broker.bin.path()]})).go().error(3, "set bin_directory");
+}
+
+#[test]
 fn a_broker_that_is_down_is_restarted_although_partitions_lack_it() {
+    // Its tools ask other brokers as well, which answer.
     let broker = Broker::new();
     broker.set("unit", "failed");
     broker

@@ -17,7 +17,8 @@ const SYSTEMCTL: &str = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\n\
     unit=\"${@: -1}\"\n\
     case $1 in\n\
     is-system-running) echo running ;;\n\
-    show) printf 'LoadState=loaded\\nActiveState=%s\\nSubState=x\\nMainPID=7\\nNRestarts=0\\n' \"$(cat \"$unit\")\" ;;\n\
+    show) printf 'LoadState=loaded\\nActiveState=%s\\nSubState=x\\nMainPID=%s\\nNRestarts=0\\n' \"$(cat \"$unit\")\" \"$(cat pid)\"\n\
+    [[ ! -e crashes ]] || echo $(($(cat pid) + 1)) >pid ;;\n\
     restart) cp next \"$unit\" ;;\n\
     esac\n";
 
@@ -28,20 +29,21 @@ case "$*" in
 "info -o json") cat info ;;
 "pods -o json") echo '{"items":[{"id":"p1","metadata":{"name":"web-0","namespace":"shop"},"state":"SANDBOX_READY"},
   {"id":"p2","metadata":{"name":"job-1","namespace":"batch"},"state":"SANDBOX_NOTREADY"}]}' ;;
-"ps -a -o json") echo '{"containers":[
+"ps -a -o json") [[ ! -e unknown ]] || { echo '{"items":[]}'; exit; }; echo '{"containers":[
   {"id":"c1aaaaaaaaaaaaaaaa","metadata":{"name":"web","attempt":7},"image":{"image":"sha256:aaaaaaaaaaaa"},"imageRef":"sha256:aaaaaaaaaaaa",
    "state":"CONTAINER_RUNNING","createdAt":"1700000000000000000","labels":{"io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}},
   {"id":"c2aaaaaaaaaaaaaaaa","metadata":{"name":"job"},"image":{"image":"sha256:bbbbbbbbbbbb"},"imageRef":"registry/job@sha256:1",
    "state":"CONTAINER_EXITED","createdAt":"1700000000000000000","labels":{"io.kubernetes.pod.name":"job-1","io.kubernetes.pod.namespace":"batch"}}]}' ;;
 "inspect c2aaaaaaaaaaa -o json") echo '{"status":{"exitCode":137,"reason":"OOMKilled","message":""}}' ;;
 "imagefsinfo -o json") echo '{"status":{"imageFilesystems":[{"usedBytes":{"value":"1048576"}}]}}' ;;
-"images -o json") echo '{"images":[
+"images -o json") echo '{"images":['"$(cat more 2>/dev/null)"'
   {"id":"sha256:aaaaaaaaaaaa","repoTags":["web:1"],"size":"100"},
   {"id":"sha256:cccccccccccc","repoTags":["registry/old:1"],"size":"300"},
   {"id":"sha256:dddddddddddd","repoTags":["pause:3"],"size":"5","pinned":true},
+  {"id":"sha256:ffffffffffff","repoTags":["registry.k8s.io/pause:3.9"],"size":"5"},
   {"id":"--all","repoTags":["evil:1"],"size":"5"},
   {"id":"sha256:eeeeeeeeeeee","repoDigests":["registry/job@sha256:1"],"size":"7"}]}' ;;
-"rmi sha256:cccccccccccc") ;;
+"rmi sha256:cccccccccccc"|"rmi sha256:999999999999") [[ ! -e stop ]] || { kill -TERM $PPID; sleep 5; } ;;
 *) echo "unexpected: $*" >&2; exit 9 ;;
 esac
 "#;
@@ -61,6 +63,7 @@ impl Node {
             ("containerd.service", "active"),
             ("next", "active"),
             ("calls", ""),
+            ("pid", "7"),
             (
                 "info",
                 r#"{"status":{"conditions":[{"type":"RuntimeReady","status":true},{"type":"NetworkReady","status":true}]}}"#,
@@ -112,12 +115,24 @@ fn each_reason_for_an_unhealthy_node_is_named() {
     node.set("containerd.service", "failed");
     node.set(
         "info",
-        r#"{"status":{"conditions":[{"type":"NetworkReady","status":false,"reason":"NoCni","message":"none"}]}}"#,
+        r#"{"status":{"conditions":[{"type":"RuntimeReady","status":true},{"type":"NetworkReady","status":false,"reason":"NoCni","message":"none"}]}}"#,
     );
     let ended = health().refused(1, "");
     assert_eq!(check(&ended.result, "runtime")["detail"], "NetworkReady: NoCni none");
     assert!(check(&ended.result, "runtime_unit")["detail"].as_str().unwrap().contains("is failed"));
     assert_eq!(check(&ended.result, "kubelet_unit")["ok"], true);
+    // The kubelet looks at two conditions only, and needs both.
+    node.set("containerd.service", "active");
+    let deprecated =
+        r#"{"type":"NetworkReady","status":true},{"type":"ContainerdHasNoDeprecationWarnings","status":false}"#;
+    node.set(
+        "info",
+        &format!(r#"{{"status":{{"conditions":[{{"type":"RuntimeReady","status":true}},{deprecated}]}}}}"#),
+    );
+    assert_eq!(health().well().result["healthy"], true);
+    node.set("info", &format!(r#"{{"status":{{"conditions":[{deprecated}]}}}}"#));
+    let ended = health().refused(1, "");
+    assert_eq!(check(&ended.result, "runtime")["detail"], "RuntimeReady: crictl info does not name it ");
     let full = json!({"kubelet_health": format!("{}/healthz", node.address), "kubelet_directory": "/", "memory_free_mib": 1_048_576});
     let ended = node.run("node_health", json!({})).config(full).go().refused(1, "");
     assert_eq!(check(&ended.result, "memory")["ok"], false);
@@ -167,6 +182,14 @@ fn only_images_that_no_container_uses_are_removed() {
     assert!(!node.calls("crictl.calls").contains("rmi"), "a dry run removes nothing");
     assert_eq!(node.run("prune_images", json!({})).go().well().result["images"], 1);
     assert!(node.calls("crictl.calls").contains("rmi sha256:cccccccccccc"));
+    node.set("more", r#"{"id":"sha256:999999999999","repoTags":["registry/other:1"],"size":"900"},"#);
+    node.set("stop", "");
+    node.set("crictl.calls", "");
+    let ended = node.run("prune_images", json!({})).go().refused(1, "");
+    assert!(ended.result["problems"][0].as_str().unwrap().contains("stopped by SIGTERM"), "{}", ended.result);
+    assert_eq!(node.calls("crictl.calls").matches("rmi").count(), 1, "what is stopped removes nothing more");
+    node.set("unknown", "");
+    node.run("prune_images", json!({})).go().error(1, "crictl ps lists no containers");
 }
 
 #[test]
@@ -183,6 +206,9 @@ fn the_kubelet_is_restarted_if_it_is_unhealthy_and_its_runtime_runs() {
     let ended = restart().go().well();
     assert_eq!((&ended.result["outcome"], &ended.result["main_pid"]), (&json!("restarted"), &json!(7)));
     assert!(node.calls("calls").contains("restart -- kubelet.service"));
+    node.set("crashes", "");
+    let again = node.run("restart_kubelet", json!({"wait": 1, "settle": 0, "only_if_unhealthy": false}));
+    assert_eq!(again.go().refused(1, "systemd started it again").result["outcome"], "not_healthy");
     node.healthy.store(false, Ordering::SeqCst);
     assert_eq!(restart().go().refused(1, "HTTP status 500").result["outcome"], "not_healthy");
 }

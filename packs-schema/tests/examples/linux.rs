@@ -12,7 +12,7 @@ use crate::driver::{action, can_be_alone, have};
 use crate::service::programs;
 
 /// Shell that waits for input, after these commands; it prints a line when it is ready.
-fn waiting(commands: &str) -> Child {
+pub(crate) fn waiting(commands: &str) -> Child {
     let mut child = Command::new("/bin/bash")
         .args(["-c", &format!("{commands}\necho ready; read -r _")])
         .stdin(Stdio::piped())
@@ -23,18 +23,18 @@ fn waiting(commands: &str) -> Child {
     child
 }
 
-fn end(mut child: Child) {
+pub(crate) fn end(mut child: Child) {
     let _ = child.kill();
     child.wait().unwrap();
 }
 
 /// Returns the start time of a process in ticks.
-fn started(pid: u32) -> u64 {
+pub(crate) fn started(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap()
 }
 
-fn row<'a>(list: &'a Value, key: &str, value: &Value) -> &'a Value {
+pub(crate) fn row<'a>(list: &'a Value, key: &str, value: &Value) -> &'a Value {
     list.as_array().unwrap().iter().find(|r| r[key] == *value).unwrap_or_else(|| panic!("{value} is not in {list:#}"))
 }
 
@@ -138,7 +138,7 @@ fn input_and_output_and_network_are_measured() {
 }
 
 /// Answers one question in the way that the test gives, and returns the port.
-fn name_server(answer: fn(&mut Vec<u8>)) -> u16 {
+pub(crate) fn name_server(answer: fn(&mut Vec<u8>)) -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = socket.local_addr().unwrap().port();
     socket.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
@@ -290,6 +290,32 @@ fn core_dumps_are_listed_without_being_read() {
         rows.iter().filter(|r| r["file"].as_str().unwrap().contains(place.path().to_str().unwrap())).collect();
     assert_eq!(here.len(), 1, "{here:?}");
     assert_eq!((&here[0]["program"], &here[0]["pid"]), (&json!("my-app"), &json!(4242)));
+}
+
+#[test]
+fn dumps_of_ubuntu_and_of_the_kernel_are_listed() {
+    if !can_be_alone("dumps_of_ubuntu_and_of_the_kernel_are_listed") {
+        return;
+    }
+    let var = TempDir::new().unwrap();
+    let boot = "01234567-89ab-cdef-0123-456789abcdef";
+    let apport = format!("lib/apport/coredump/core._usr_bin_app.1000.{boot}.4242.98765");
+    let (red_hat, ubuntu) = ("crash/127.0.0.1-2026-01-02-03:04/vmcore", "crash/202601020304/dump.202601020304");
+    let log = "crash/127.0.0.1-2026-01-02-03:04/vmcore-dmesg.txt";
+    for file in [apport.as_str(), red_hat, ubuntu, log, "crash/app/core"] {
+        let path = var.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+    let instead = format!("mount --bind '{}' /var", var.path().display());
+    let ended = action("linux.core_dumps", json!({"top": 200})).after(&instead).go().well();
+    for (file, program, pid) in [(apport.as_str(), "_usr_bin_app", 4242), (red_hat, "kernel", 0), (ubuntu, "kernel", 0)]
+    {
+        let row = row(&ended.result["dumps"], "file", &json!(format!("/var/{file}")));
+        assert_eq!((&row["program"], &row["pid"]), (&json!(program), &json!(pid)), "{row}");
+    }
+    let listed = ended.result["dumps"].as_array().unwrap().iter();
+    assert_eq!(listed.filter(|row| row["file"].as_str().unwrap().starts_with("/var/")).count(), 3);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::driver::{Run, action, have};
 use crate::servers::{Server, wait_for};
+use crate::service::programs;
 
 /// Server on a Unix socket; it runs in the foreground, so that it ends with the test.
 struct Nginx {
@@ -102,6 +103,14 @@ fn nginx_is_reloaded_and_its_workers_are_replaced() {
 }
 
 #[test]
+fn a_reload_that_is_stopped_reloads_nothing() {
+    let Some(nginx) = Nginx::start("a_reload_that_is_stopped_reloads_nothing") else { return };
+    let (bin, before) = (programs(&[("systemctl", "kill -TERM $PPID; sleep 5\n")]), nginx.workers());
+    nginx.run("reload", json!({})).programs(bin.path()).go().error(143, "stopped by SIGTERM");
+    assert_eq!(nginx.workers(), before);
+}
+
+#[test]
 fn an_invalid_configuration_is_shown_and_not_loaded() {
     let Some(nginx) = Nginx::start("an_invalid_configuration_is_shown_and_not_loaded") else { return };
     assert_eq!(nginx.run("config_test", json!({})).go().well().result["valid"], true);
@@ -164,6 +173,24 @@ fn old_entries_and_foreign_lines_are_left_out_of_the_summaries() {
     assert_eq!((&ended.result["entries"], &ended.result["complete"]), (&json!(0), &json!(true)));
     let ended = action("nginx.access_log_summary", json!({})).config(site).go().well();
     assert_eq!((&ended.result["requests"], &ended.result["not_understood"]), (&json!(0), &json!(1)));
+    // Entries that logrotate took away meanwhile are not in the log.
+    for path in [&errors, &requests] {
+        std::fs::write(path, "").unwrap();
+        std::fs::write(path.with_extension("log.1"), "").unwrap();
+    }
+    for name in ["nginx.error_log_summary", "nginx.access_log_summary"] {
+        let summary =
+            || action(name, json!({})).config(json!({"error_log": errors, "access_log": requests})).go().well();
+        assert_eq!(summary().result["complete"], false, "{name}");
+        for path in [&errors, &requests] {
+            let rotated = std::fs::File::open(path.with_extension("log.1")).unwrap();
+            rotated.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }
+        assert_eq!(summary().result["complete"], true, "{name}");
+        for path in [&errors, &requests] {
+            std::fs::write(path.with_extension("log.1"), "").unwrap();
+        }
+    }
     let none = json!({"error_log": top.path()});
     action("nginx.error_log_summary", json!({})).config(none).go().error(3, "");
 }

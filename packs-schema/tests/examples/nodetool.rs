@@ -17,6 +17,11 @@ const STATUS: &str = "Datacenter: eu\n==============\nStatus=Up/Down\n|/ State=N
     --  Address    Load        Tokens  Owns (effective)  Host ID                               Rack\n\
     UN  10.0.0.1   174.31 KiB  16      100.0%            8d5ed9f4-7764-4dbd-bad8-43fddce94b7c  rack1\n\
     UN  10.0.0.2   1,2 GiB     16      ?                 1d5ed9f4-7764-4dbd-bad8-43fddce94b7c  rack2\n\n";
+/// Ring in which every node has one token.
+const ONE_TOKEN: &str = "Datacenter: eu\n==============\nStatus=Up/Down\n|/ State=Normal/Leaving/Joining/Moving\n\
+    --  Address    Load        Owns (effective)  Host ID                               Token                 Rack\n\
+    UN  10.0.0.1   174.31 KiB  50.0%             8d5ed9f4-7764-4dbd-bad8-43fddce94b7c  -9223372036854775808  rack1\n\
+    UN  10.0.0.2   1.2 GiB     ?                 1d5ed9f4-7764-4dbd-bad8-43fddce94b7c  0                     rack2\n";
 const INFO: &str = "ID                     : 8d5ed9f4-7764-4dbd-bad8-43fddce94b7c\nGossip active          : true\n\
     Native Transport active: true\nLoad                   : 174.31 KiB\nUptime (seconds)       : 4711\n\
     Heap Memory (MB)       : 511.22 / 4016.00\nExceptions             : 3\n";
@@ -31,6 +36,7 @@ const POOLS: &str = "Pool Name                    Active   Pending      Complete
     MutationStage                    32        77           1000         2                 5\n\n\
     Message type           Dropped                  Latency waiting in queue (micros)\n\
     MUTATION_REQ               41               0.00              0.00              0.00              0.00\n\
+    PAXOS2_PREPARE_REQ          2               0.00              0.00              0.00              0.00\n\
     READ_REQ                    0               0.00              0.00              0.00              0.00\n";
 const RING: &str = "Schema Version:1\nTokenRange: \n\
     \tTokenRange(start_token:10, end_token:20, endpoints:[10.0.0.1, 10.0.0.2], rpc_endpoints:[10.0.0.1], endpoint_details:[])\n\
@@ -50,7 +56,10 @@ impl Node {
             ("status", STATUS),
             ("info", INFO),
             ("compactionstats", IDLE),
-            ("getcompactionthroughput", "Current compaction throughput: 64 MiB/s\n"),
+            (
+                "getcompactionthroughput",
+                "Current compaction throughput: 64 MiB/s\nCurrent compaction throughput (1 minute): 1.5 MiB/s\n",
+            ),
             ("tpstats", POOLS),
             ("describering", RING),
             ("calls", ""),
@@ -114,8 +123,56 @@ fn compactions_pools_and_dropped_messages_are_read() {
     assert_eq!((&running[1]["kind"], &running[1]["table"]), (&json!("Anticompaction after repair"), &json!("items")));
     node.run("compactions", json!({"max_pending": 11})).go().refused(1, "");
     let ended = node.run("thread_pools", json!({})).go().refused(1, "");
-    assert_eq!((&ended.result["blocked"], &ended.result["dropped"]), (&json!(2), &json!({"MUTATION_REQ": 41})));
+    assert_eq!(
+        (&ended.result["blocked"], &ended.result["dropped"]),
+        (&json!(2), &json!({"MUTATION_REQ": 41, "PAXOS2_PREPARE_REQ": 2}))
+    );
     assert_eq!(ended.result["pools"].as_array().unwrap().len(), 1);
+    node.set("tpstats", "Pool\n");
+    node.run("thread_pools", json!({})).go().error(1, "lists no thread pool");
+    node.set("compactionstats", "pending: 12\n");
+    node.run("compactions", json!({"max_pending": 11})).go().error(1, "does not say how many tasks are pending");
+}
+
+#[test]
+fn a_ring_without_virtual_nodes_is_read() {
+    let node = Node::new();
+    node.set("status", ONE_TOKEN);
+    let ended = node.run("node_status", json!({})).go().well();
+    let first = &ended.result["nodes"][0];
+    assert_eq!(
+        (&first["tokens"], &first["owns"], &first["rack"], &first["host_id"]),
+        (&json!(1), &json!("50.0%"), &json!("rack1"), &json!("8d5ed9f4-7764-4dbd-bad8-43fddce94b7c"))
+    );
+    assert_eq!(
+        (&ended.result["nodes"][1]["owns"], &ended.result["nodes"][1]["load"]),
+        (&json!("?"), &json!("1.2 GiB"))
+    );
+    let ended = node.run("repair", json!({"keyspace": "shop"})).noop().go().well();
+    assert_eq!((&ended.result["address"], &ended.result["ranges"]), (&json!("10.0.0.1"), &json!(3)));
+    node.set("status", &ONE_TOKEN.replace("UN  10.0.0.2", "DN  10.0.0.2"));
+    assert_eq!(node.run("node_status", json!({})).go().refused(1, "").result["down"], 1);
+    node.set("status", &ONE_TOKEN.replace("1.2 GiB     ?  ", "1.2 GiB        "));
+    node.run("node_status", json!({})).go().error(1, "describes a node in an unknown form: UN  10.0.0.2");
+}
+
+#[test]
+fn nothing_is_repaired_while_the_answers_are_not_understood() {
+    let node = Node::new();
+    let repair = || node.run("repair", json!({"keyspace": "shop"})).go();
+    node.set("compactionstats", "no tasks\n");
+    repair().error(1, "does not say how many tasks are pending");
+    // A validation that has just begun has no size, so no progress; a later version may print yet another form.
+    for (form, table) in [("shop orders 0 0 bytes n/a", "shop.orders"), ("shop.orders 25%", "?.?")] {
+        let task = format!("5f0cc880-1111-11ee-8888-0123456789ab Validation {form}\n");
+        node.set("compactionstats", &(IDLE.to_owned() + &task));
+        assert_eq!(repair().refused(1, table).result["outcome"], "repair_running");
+    }
+    node.set("compactionstats", IDLE);
+    let first: Vec<&str> = STATUS.lines().filter(|line| !line.contains("10.0.0.2")).collect();
+    node.set("status", &first.join("\n"));
+    assert_eq!(repair().refused(1, "replicas are down: 10.0.0.2").result["outcome"], "replicas_down");
+    assert!(node.repairs().is_empty());
 }
 
 #[test]

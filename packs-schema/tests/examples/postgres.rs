@@ -8,6 +8,20 @@ use tempfile::TempDir;
 
 use crate::driver::{Run, action, skip};
 use crate::servers::{Server, as_account, wait_for};
+use crate::service;
+
+/// In place of psql: answers from files, and what has become of the session from the file `after` once it was signalled.
+const PSQL: &str = "cd \"$(dirname \"$0\")\"\n\
+    case $(cat) in\n\
+    *server_version_num*) echo '[{\"version\": 150000}]' ;;\n\
+    *pg_cancel_backend*|*pg_terminate_backend*) cat sent; cp after session ;;\n\
+    *pg_ls_waldir*) echo '[{\"bytes\": 1, \"since\": null}]' ;;\n\
+    *pg_total_relation_size*|*pg_stats*) cat tables ;;\n\
+    *pg_stat_user_indexes*) cat indexes ;;\n\
+    *pg_database*) cat databases ;;\n\
+    *pg_stat_activity*) cat session ;;\n\
+    *) echo unexpected >&2; exit 3 ;;\n\
+    esac\n";
 
 /// Server on a Unix socket in its directory.
 struct Postgres {
@@ -141,6 +155,68 @@ fn a_statement_is_cancelled_and_its_session_stays() {
     session.line("canceling statement due to user request");
     session.write("SELECT 'still ' || 'here';");
     session.line("still here");
+}
+
+#[test]
+fn a_statement_or_session_that_ended_meanwhile_is_not_called_cancelled() {
+    let bin = service::programs(&[("psql", PSQL)]);
+    let set = |name: &str, value: Value| std::fs::write(bin.path().join(name), value.to_string()).unwrap();
+    let session = |query: &str| {
+        json!([{"pid": 77, "backend_start": "2026-11-29T10:00:00.1+00:00", "datname": "shop", "usename": "web", "application_name": "",
+            "state": "active", "backend_type": "client backend", "query_start": query, "transaction_seconds": 1.5}])
+    };
+    let end = |terminate: bool, sent: Value, after: Value| {
+        set("session", session("2026-11-29T11:00:00+00:00"));
+        set("sent", sent);
+        set("after", after);
+        let parameters =
+            json!({"pid": 77, "backend_start": "2026-11-29T10:00:00.1+00:00", "terminate": terminate, "wait": 0});
+        action("postgres.cancel_backend", parameters).programs(bin.path()).go()
+    };
+    for (terminate, sent, after) in [
+        (false, json!([]), session("2026-11-29T11:00:05+00:00")),
+        (false, json!([]), json!([])),
+        (true, json!([]), json!([])),
+        (true, json!([{"sent": false}]), json!([])),
+    ] {
+        let ended = end(terminate, sent, after).well();
+        assert_eq!(ended.result["outcome"], "ended_meanwhile");
+        assert!(ended.stdout.contains("nothing was sent"), "{}", ended.stdout);
+    }
+    let still = || session("2026-11-29T11:00:00+00:00");
+    end(false, json!([{"sent": false}]), still()).error(1, "did not signal session 77");
+    assert_eq!(end(false, json!([{"sent": true}]), json!([])).well().result["outcome"], "cancelled");
+}
+
+#[test]
+fn tables_that_are_dropped_meanwhile_are_left_out() {
+    let bin = service::programs(&[("psql", PSQL)]);
+    let set = |name: &str, value: Value| std::fs::write(bin.path().join(name), value.to_string()).unwrap();
+    // Their sizes are NULL.
+    set(
+        "tables",
+        json!([
+        {"name": "24601", "total": null, "heap": null, "indexes": null, "rows": 7, "live": null, "dead": null, "vacuumed": null,
+            "analyzed": null, "autovacuum_off": false, "wasted": 0},
+        {"name": "public.kept", "total": 30, "heap": 20, "indexes": 5, "rows": 7, "live": 7, "dead": 0, "vacuumed": null,
+            "analyzed": null, "autovacuum_off": false, "wasted": 10}]),
+    );
+    set(
+        "indexes",
+        json!([{"name": "24602", "of": "24601", "bytes": null}, {"name": "public.i", "of": "public.kept", "bytes": 5}]),
+    );
+    set("databases", json!([{"datname": "shop", "bytes": 60}]));
+    let ended = action("postgres.sizes", json!({})).programs(bin.path()).go().well();
+    assert_eq!(
+        (ended.result["tables"].as_array().unwrap().len(), &ended.result["tables"][0]["table"]),
+        (1, &json!("public.kept"))
+    );
+    assert_eq!(ended.result["unused_indexes"], json!([{"index": "public.i", "table": "public.kept", "bytes": 5}]));
+    let ended = action("postgres.bloat", json!({})).programs(bin.path()).go().well();
+    assert_eq!(
+        (&ended.result["tables_examined"], &ended.result["tables"][0]["wasted_percent"]),
+        (&json!(1), &json!(50))
+    );
 }
 
 #[test]

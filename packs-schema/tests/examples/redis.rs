@@ -50,6 +50,29 @@ fn ask(client: &mut BufReader<UnixStream>, command: &str) -> String {
     line.trim_end().to_owned()
 }
 
+/// Server that answers each command, its words joined, with a function of the test; returns its address.
+fn stand_in(answer: impl Fn(&str) -> String + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Ends with the process of the tests: a thread that waits for a connection holds nothing that others need.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            while let Some(head) = lines.next() {
+                let count: usize = head.trim_start_matches('*').parse().unwrap();
+                // Each word follows a line with its length.
+                let words: Vec<String> = (0..count).filter_map(|_| lines.nth(1)).collect();
+                let _ = (&stream).write_all(answer(&words.join(" ")).as_bytes());
+            }
+        }
+    });
+    address
+}
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
 #[test]
 fn the_largest_keys_are_found_within_the_limit() {
     let Some(redis) = Redis::start("the_largest_keys_are_found_within_the_limit") else { return };
@@ -138,6 +161,72 @@ fn one_client_is_closed_by_its_id_and_address() {
     assert_eq!(kill(&row["id"], &row["address"]).go().well().result["outcome"], "closed");
     wait_for("the end of the connection", || ask(&mut victim, "PING").is_empty().then_some(()));
     assert_eq!(ask(&mut other, "PING"), "+PONG");
+}
+
+#[test]
+fn the_status_of_a_redis_that_knows_no_section_everything_is_read() {
+    let address = stand_in(|command| match command {
+        "PING" => "+PONG\r\n".into(),
+        "INFO all" => bulk(
+            "# Server\r\nredis_version:5.0.14\r\nrole:master\r\nrdb_last_bgsave_status:ok\r\ndb0:keys=7,expires=0\r\n",
+        ),
+        "CONFIG GET maxclients" => "*0\r\n".into(),
+        // As Redis 4 and 5 answer an unknown section.
+        _ => "$0\r\n\r\n".into(),
+    });
+    let run = |name: &str| action(&format!("redis.{name}"), json!({})).config(json!({"address": address})).go();
+    let ended = run("status").well();
+    assert_eq!((&ended.result["version"], &ended.result["keys"]), (&json!("5.0.14"), &json!({"db0": 7})));
+    assert_eq!(ended.result["problems"], json!([]));
+    run("memory").error(1, "answers INFO memory stats with nothing");
+    let address = stand_in(|command| if command == "PING" { "+PONG\r\n" } else { "-NOPERM no permission\r\n" }.into());
+    let refused = action("redis.status", json!({})).config(json!({"address": address}));
+    refused.go().error(1, "refuses INFO: NOPERM");
+}
+
+#[test]
+fn a_server_that_loads_its_data_has_a_status() {
+    let address = stand_in(|command| match command {
+        "INFO all" => bulk("redis_version:7.2.4\r\nrole:master\r\nloading:1\r\nrdb_last_bgsave_status:ok\r\n"),
+        "CONFIG GET maxclients" => "*0\r\n".into(),
+        _ => "-LOADING Redis is loading the dataset in memory\r\n".into(),
+    });
+    let site = json!({"address": address});
+    let ended = action("redis.status", json!({})).config(site.clone()).go().well();
+    assert_eq!(ended.result["problems"], json!(["the server is loading its data"]));
+    action("redis.memory", json!({})).config(site).go().error(3, "LOADING");
+}
+
+#[test]
+fn keys_that_are_cut_off_at_the_limit_make_the_search_incomplete() {
+    let address = stand_in(|command| match command.split(' ').next().unwrap() {
+        "SCAN" => "*2\r\n$1\r\n0\r\n*3\r\n$1\r\na\r\n$1\r\nb\r\n$1\r\nc\r\n".into(),
+        "TYPE" => "+string\r\n".into(),
+        "MEMORY" | "DBSIZE" => ":3\r\n".into(),
+        "TTL" => ":-1\r\n".into(),
+        _ => "+PONG\r\n".into(),
+    });
+    for (keys, complete) in [(2, false), (3, true)] {
+        let ended = action("redis.big_keys", json!({"keys": keys})).config(json!({"address": address})).go().well();
+        assert_eq!((&ended.result["keys_examined"], &ended.result["complete"]), (&json!(keys), &json!(complete)));
+    }
+}
+
+#[test]
+fn a_client_that_ended_meanwhile_is_not_called_closed() {
+    let asked = std::cell::Cell::new(0);
+    let address = stand_in(move |command| match command {
+        "CLIENT LIST" => {
+            asked.set(asked.get() + 1);
+            bulk(if asked.get() == 1 { "id=7 addr=192.0.2.1:7 name= age=1 idle=1 flags=N cmd=get\n" } else { "" })
+        }
+        "CLIENT ID" => ":9\r\n".into(),
+        "CLIENT KILL ID 7 ADDR 192.0.2.1:7" => ":0\r\n".into(),
+        _ => "+PONG\r\n".into(),
+    });
+    let kill = action("redis.kill_client", json!({"id": 7, "address": "192.0.2.1:7"}));
+    let ended = kill.config(json!({"address": address})).go().well();
+    assert_eq!(ended.result["outcome"], "ended_meanwhile");
 }
 
 #[test]

@@ -72,6 +72,8 @@ class Work:
             gone = self._removal.empty(fd, snapshot.where, snapshot.device)
             if gone and self._really:
                 os.rmdir(snapshot.tag, dir_fd=snapshot.parent)
+        except FileNotFoundError:
+            pass  # Cassandra has removed the same snapshot meanwhile.
         except OSError as error:
             gone = False
             self.problem(snapshot.where, error.strerror)

@@ -11,8 +11,10 @@ from lib.bolt_action import FAILED, Deadline, clean, finish, human, main, parame
 def action():
     given, deadline = parameters(), Deadline(160.0)
     pending, running = nodetool.compactions(deadline.left())
-    throughput = nodetool.run(["getcompactionthroughput"], deadline.left()).strip().splitlines()
-    result = {"pending": pending, "throughput": clean(throughput[-1] if throughput else "", 100), "running": running[:200]}
+    lines = nodetool.run(["getcompactionthroughput"], deadline.left()).strip().splitlines()
+    # Of later versions, measured rates follow the limit: "Current compaction throughput (1 minute): ...".
+    throughput = [line for line in lines if "throughput:" in line] or lines[-1:] or [""]
+    result = {"pending": pending, "throughput": clean(throughput[0], 100), "running": running[:200]}
     print("%d pending, %d running; %s" % (pending, len(running), result["throughput"]))
     size = lambda r, key: human(r[key]) if r["unit"] == "bytes" else "%d %s" % (r[key], r["unit"])  # noqa: E731
     if running:

@@ -23,7 +23,8 @@ def action():
         directories.append({"path": clean(data, 300), "free_bytes": info.f_bavail * info.f_frsize, "free_percent": percent})
         if percent < given["free_percent"]:
             problems.append("%s has %d%% free" % (clean(data, 300), percent))
-        for keyspace, name, path in table_directories(data):
+        missed = []
+        for keyspace, name, path in table_directories(data, missed):
             if deadline.passed():
                 complete = False
                 break
@@ -36,6 +37,7 @@ def action():
             row["snapshot_bytes"] += size.kept
             row["sstables"] += size.sstables
             live, kept, own = live + size.live, kept + size.kept, own + size.own
+        complete = complete and not missed
     result = {
         "complete": complete,
         "live_bytes": live,
@@ -50,18 +52,21 @@ def action():
     return FAILED if problems else None
 
 
-def table_directories(data):
-    """Yields keyspace, table and path of each table; directories are called <table>-<id>."""
-    for keyspace in listed(data):
-        for name in listed(os.path.join(data, keyspace)):
+def table_directories(data, missed):
+    """Yields keyspace, table and path of each table; directories are called <table>-<id>. Adds to `missed` what cannot be read."""
+    for keyspace in listed(data, missed):
+        for name in listed(os.path.join(data, keyspace), missed):
             yield keyspace, re.sub(r"-[0-9a-f]{32}$", "", name), os.path.join(data, keyspace, name)
 
 
-def listed(path):
+def listed(path, missed):
     try:
         with os.scandir(path) as found:
             return sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+    except FileNotFoundError:
+        return []
     except OSError:
+        missed.append(path)
         return []
 
 
@@ -80,12 +85,18 @@ class Size:
             return
         try:
             entries = list(os.scandir(path))
+        except FileNotFoundError:
+            return
         except OSError:
+            self.complete = False
             return
         for entry in entries:
             try:
                 info = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # Removed by a compaction.
             except OSError:
+                self.complete = False
                 continue
             if stat.S_ISDIR(info.st_mode):
                 self.add(entry.path, deadline, kept or entry.name in ("snapshots", "backups"), depth + 1)

@@ -66,8 +66,9 @@ def own_address():
 
 def check(given, ranges):
     """Raises Refusal unless the replicas are up and the node is not busy."""
-    down = {node["address"] for node in nodetool.nodes(60.0) if not node["up"]}
-    missing = sorted(down.intersection(r for _, _, replicas in ranges for r in replicas))
+    up = {node["address"] for node in nodetool.nodes(60.0) if node["up"]}
+    # A replica that the ring does not list is not known to be up.
+    missing = sorted({r for _, _, replicas in ranges for r in replicas} - up)
     if missing:
         raise Refusal("replicas_down", "replicas are down: %s" % ", ".join(missing[:20]))
     pending, running = nodetool.compactions(60.0)

@@ -6,10 +6,10 @@ import sys
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import nodetool  # noqa: E402
-from lib.bolt_action import FAILED, Deadline, clean, finish, main, parameters, table  # noqa: E402
+from lib.bolt_action import FAILED, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
 
 POOL = re.compile(r"^(\S+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s*$")
-DROPPED = re.compile(r"^([A-Z_]+)\s+(\d+)(?:\s|$)")
+DROPPED = re.compile(r"^([A-Z_][A-Z0-9_]*)\s+(\d+)(?:\s|$)")
 
 
 def action():
@@ -22,6 +22,8 @@ def action():
             pools.append(dict(zip(names, map(int, pool.groups()[1:])), name=clean(pool.group(1), 80)))
         elif message and len(dropped) < 200:
             dropped[clean(message.group(1), 60)] = int(message.group(2))
+    if not pools:
+        raise Stop(FAILED, "nodetool tpstats lists no thread pool")
     blocked = sum(p["blocked"] for p in pools)
     if not given["all"]:
         pools = [p for p in pools if p["pending"] or p["blocked"] or p["blocked_in_all"]]

@@ -6,7 +6,7 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import daemon  # noqa: E402
-from lib.bolt_action import FAILED, Deadline, Stop, clean, counted, finish, main, parameters, table, utc  # noqa: E402
+from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, counted, finish, main, parameters, table, utc  # noqa: E402
 
 MAX_INSPECTED = 500
 
@@ -17,19 +17,24 @@ def action():
     for c in found:
         state = clean(c.get("State") or "?", 20)
         states[state] = states.get(state, 0) + 1
-    rows = []
+    rows, complete = [], len(found) <= MAX_INSPECTED
     for c in found[:MAX_INSPECTED]:
         if deadline.passed():
+            complete = False
             break
         try:
             rows.append(row(daemon.inspect(c.get("Id") or "?"), time.time() - 3600 * given["since_hours"]))
-        except Stop:
-            continue  # Removed meanwhile.
+        except Stop as stop:
+            if stop.status == WRONG:
+                continue  # Removed meanwhile.
+            if stop.status > 128:  # SIGTERM
+                raise
+            rows.append(unknown(c, stop))
     rows.sort(key=lambda r: (not r["problem"], r["name"]))
     bad = [r for r in rows if r["problem"]]
-    result = {"states": states, "problems": len(bad), "containers": (bad if given["only_problems"] else rows)[: given["top"]]}
-    print("%s (%s), %d with a problem" % (
-        counted(len(found), "container"), ", ".join("%d %s" % (n, s) for s, n in sorted(states.items())) or "none", len(bad),
+    result = {"complete": complete, "states": states, "problems": len(bad), "containers": (bad if given["only_problems"] else rows)[: given["top"]]}
+    print("%s (%s), %d with a problem%s" % (
+        counted(len(found), "container"), ", ".join("%d %s" % (n, s) for s, n in sorted(states.items())) or "none", len(bad), "" if complete else "; INCOMPLETE: not all were looked at",
     ))  # fmt: skip
     if result["containers"]:
         table(
@@ -60,6 +65,15 @@ def row(found, since):
         entry["health"] = ""
     entry["problem"] = problem(entry, state, finished >= since)
     return entry
+
+
+def unknown(found, stop):
+    """Returns the row of a container that the daemon lists but tells nothing of, as of one that hangs."""
+    return {
+        "name": daemon.name(found), "id": clean((found.get("Id") or "?")[:12]), "image": clean(found.get("Image") or "?", 200),
+        "state": clean(found.get("State") or "?", 20), "exit_code": 0, "oom_killed": False, "restarts": 0, "health": "", "started": "", "finished": "",
+        "problem": "cannot be inspected: %s" % clean(str(stop), 200),
+    }  # fmt: skip
 
 
 def problem(entry, state, recent):

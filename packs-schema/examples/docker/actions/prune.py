@@ -10,6 +10,8 @@ from lib.bolt_action import FAILED, Deadline, Stop, clean, config, finish, human
 
 # Containers first: images that only they use are unused afterwards.
 ORDER = ("containers", "images", "all_images", "build_cache", "networks")
+# Networks that a daemon always has, and never removes.
+FIXED = ("bridge", "host", "none", "podman")
 STOPPED = ("created", "exited", "dead")
 
 
@@ -25,6 +27,8 @@ def action():
             names, freed = candidates(kind, old, deadline) if noop() else remove(kind, given["older_than_hours"], deadline)
         except Stop as stop:
             result["problems"].append("%s: %s" % (kind, stop))
+            if stop.status > 128:
+                break  # SIGTERM: nothing more is removed, and what was removed is reported.
             continue
         result["removed"][kind] = len(names)
         result["reclaimed_bytes"] += freed
@@ -64,7 +68,7 @@ def candidates(kind, old, deadline):
     kept = lambda entry: label in (entry.get("Labels") or {})  # noqa: E731
     if kind == "networks":
         found = daemon.ask("/networks", {"filters": {"dangling": ["true"]}}).json()
-        return [clean(n.get("Name") or "?", 100) for n in found if not kept(n) and 0 < daemon.moment(n.get("Created")) <= old], 0
+        return [clean(n.get("Name") or "?", 100) for n in found if n.get("Name") not in FIXED and not kept(n) and 0 < daemon.moment(n.get("Created")) <= old], 0
     found = daemon.ask("/system/df", seconds=max(deadline.left(), 1.0)).json()
     if kind == "containers":
         rows = [c for c in found.get("Containers") or [] if c.get("State") in STOPPED and (c.get("Created") or 0) <= old and not kept(c)]

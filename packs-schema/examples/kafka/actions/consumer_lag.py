@@ -5,8 +5,8 @@ import re
 import sys
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
-from lib import cluster  # noqa: E402
-from lib.bolt_action import FAILED, Deadline, clean, finish, main, parameters, table  # noqa: E402
+from lib import cluster, tool  # noqa: E402
+from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
 
 # GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID
 ROW = re.compile(r"^(\S+)\s+(\S+)\s+(\d+)\s+(\d+|-)\s+(\d+|-)\s+(-?\d+|-)\s+(\S+)(?:\s|$)")
@@ -16,7 +16,8 @@ def action():
     given, deadline = parameters(), Deadline(280.0)
     which = ["--group", given["group"]] if given.get("group") else ["--all-groups"]
     rows, members = {}, {}
-    for line in cluster.run("kafka-consumer-groups.sh", ["--describe"] + which, deadline.left()).splitlines():
+    found = cluster.run("kafka-consumer-groups.sh", ["--describe"] + which, deadline.left())
+    for line in found.splitlines():
         match = ROW.match(line)
         if not match:
             continue
@@ -32,6 +33,9 @@ def action():
         if member != "-":
             members.setdefault(key, set()).add(member)
             row["members"] = len(members[key])
+    if given.get("group") and not rows:
+        # Several versions of the tool end with status 0 although there is no such group, which must not look like no lag.
+        raise Stop(WRONG, "no partition of the group %s is known: %s" % (clean(given["group"], 255), tool.last(found.encode())))
     ordered = sorted(rows.values(), key=lambda r: (-r["lag"], r["group"], r["topic"]))
     exceeded = [r for r in ordered if given.get("max_lag") is not None and r["lag"] > given["max_lag"]]
     result = {"groups": len({r["group"] for r in ordered}), "exceeded": len(exceeded), "rows": ordered[: given["top"]]}

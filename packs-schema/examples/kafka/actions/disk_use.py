@@ -19,7 +19,10 @@ def action():
     for directory in config().get("data_directories", ["/var/lib/kafka"]):
         try:
             names = sorted(os.listdir(directory))
+        except FileNotFoundError:
+            continue
         except OSError:
+            result["complete"] = False
             continue
         seen += 1
         for name in names:
@@ -29,7 +32,8 @@ def action():
             if deadline.passed():
                 result["complete"] = False
                 break
-            size, segments = measure(os.path.join(directory, name))
+            size, segments, complete = measure(os.path.join(directory, name))
+            result["complete"] = result["complete"] and complete
             if size is None:
                 continue
             result["bytes"] += size
@@ -53,17 +57,24 @@ def action():
 
 
 def measure(path):
-    """Returns the size of the files of a partition, and the number of its segments; None if it is gone or no directory."""
+    """Returns the size of the files of a partition, the number of its segments, and whether all were read.
+
+    The size is None if the partition is gone or no directory."""
     size = segments = 0
     try:
         with os.scandir(path) as found:
             for entry in found:
-                if entry.is_file(follow_symlinks=False):
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-                    segments += entry.name.endswith(".log")
+                try:
+                    if entry.is_file(follow_symlinks=False):
+                        size += entry.stat(follow_symlinks=False).st_blocks * 512
+                        segments += entry.name.endswith(".log")
+                except FileNotFoundError:
+                    continue  # A segment whose retention has ended; the others remain.
+    except (FileNotFoundError, NotADirectoryError):
+        return None, 0, True
     except OSError:
-        return None, 0
-    return size, segments
+        return size or None, segments, False
+    return size, segments, True
 
 
 main(action)

@@ -8,6 +8,8 @@ sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import cluster, tool, units  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Deadline, Stop, config, finish, main, noop, parameters  # noqa: E402
 
+# States of a unit whose broker runs; `activating` is also a unit that fails and is started again and again.
+UP = ("active", "reloading")
 SYNC = ("unavailable", "under_min_isr", "under_replicated")
 PAUSE = 5.0
 
@@ -19,14 +21,24 @@ def action():
         raise Stop(WRONG, "this host has broker %d, not %d" % (broker, given["broker"]))
     units.require()
     state = units.state(unit)
-    result = {"noop": noop(), "broker": broker, "before": troubles(deadline), "after": {}, "seconds": 0}
+    up = state["state"] in UP
+    result = {"noop": noop(), "broker": broker, "before": {}, "after": {}, "seconds": 0}
+    single = []
+    try:
+        result["before"] = troubles(deadline)
+        # A broker that is down is itself the reason for what is not in sync.
+        if not up or not any(result["before"].values()):
+            single = [p for p in cluster.partitions("at_min_isr", min(120.0, deadline.left())) if broker in p["isr"]]
+            result["before"]["at_min_isr"] = len(single)
+    except Stop as stop:
+        # Where this broker is the one that bootstrap_server names, nothing answers until it has been started.
+        if up or stop.status != FAILED:
+            raise
+        print("the cluster does not answer: %s" % stop)
     print("broker %d, %s is %s: %s" % (broker, unit, state["state"], shown(result["before"])))
-    # A broker that is down is itself the reason for what is not in sync.
-    if state["state"] == "active" and any(result["before"].values()):
+    if up and any(result["before"][kind] for kind in SYNC):
         return end(result, "not_in_sync", "the cluster is not in sync, and without this broker it has fewer replicas still; see kafka.partitions")
-    single = [p for p in cluster.partitions("at_min_isr", 120.0) if broker in p["isr"]]
-    result["before"]["at_min_isr"] = len(single)
-    if single and not given["allow_at_min_isr"] and state["state"] == "active":
+    if single and not given["allow_at_min_isr"] and up:
         example = "%s-%d" % (single[0]["topic"], single[0]["partition"])
         return end(result, "at_min_isr", "%d partitions, such as %s, have no replica in sync to spare; allow_at_min_isr=true restarts all the same" % (len(single), example))
     if noop():
@@ -39,22 +51,37 @@ def action():
 
 def verify(given, deadline, unit, result, begin):
     until = begin + min(given["wait"], max(deadline.left() - 60, 0))
-    problem = ""
     while True:
-        if units.state(unit)["state"] not in ("active", "activating", "reloading"):
-            return end(result, "not_active", "%s is %s after the restart; read its log with linux.service_status" % (unit, units.state(unit)["state"]))
+        state = units.state(unit)["state"]
+        if state not in UP + ("activating",):
+            return end(result, "not_active", "%s is %s after the restart; read its log with linux.service_status" % (unit, state))
         try:
-            result["after"], problem = troubles(deadline), ""
-            if not any(result["after"].values()):
+            problem = absent(result["broker"], unit, state, deadline)
+            result["after"] = {} if problem else troubles(deadline)
+            if not problem and not any(result["after"].values()):
                 result["seconds"] = round(time.monotonic() - begin, 1)
                 print("broker %d is restarted; all partitions are in sync after %s s" % (result["broker"], result["seconds"]))
                 return end(result, "restarted")
         except Stop as stop:  # The broker does not answer yet.
+            if stop.status != FAILED:
+                raise
             problem = str(stop)
         if time.monotonic() >= until:
-            said = problem or shown(result["after"])
-            return end(result, "still_not_in_sync", "the cluster is not in sync after %d s: %s" % (given["wait"], said))
+            if problem:
+                return end(result, "no_answer", "the broker does not answer after %d s: %s" % (given["wait"], problem))
+            return end(result, "still_not_in_sync", "the cluster is not in sync after %d s: %s" % (given["wait"], shown(result["after"])))
         time.sleep(min(PAUSE, max(until - time.monotonic(), 0)))
+
+
+def absent(broker, unit, state, deadline):
+    """Returns why the broker does not serve; empty if it does.
+
+    The lists of partitions do not show it: other brokers give them as well, and replicas leave the ISR after seconds only."""
+    if state not in UP:
+        return "%s is %s" % (unit, state)
+    if broker not in cluster.brokers(min(60.0, deadline.left())):
+        return "the cluster does not list broker %d: it has not registered, or is fenced" % broker
+    return ""
 
 
 def troubles(deadline):
@@ -62,6 +89,8 @@ def troubles(deadline):
 
 
 def shown(counts):
+    if not counts:
+        return "nothing is known of its partitions"
     return ", ".join("%d %s" % (n, kind.replace("_", " ")) for kind, n in counts.items()) + " partitions"
 
 

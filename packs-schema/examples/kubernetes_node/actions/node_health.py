@@ -11,6 +11,8 @@ sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import node, tool, x509  # noqa: E402
 from lib.bolt_action import FAILED, Stop, clean, config, finish, human, main, read, table, utc  # noqa: E402
 
+CONDITIONS = ("RuntimeReady", "NetworkReady")
+
 
 def action():
     site, checks = config(), []
@@ -56,7 +58,9 @@ def runtime(site):
             status = node.runtime("info").get("status") or {}
         except Stop as stop:
             return False, str(stop)
-        wrong = [c for c in status.get("conditions") or [] if isinstance(c, dict) and not c.get("status")]
+        # The kubelet looks at these two; the others, such as of deprecated settings, leave the node ready.
+        known = {c.get("type"): c for c in status.get("conditions") or [] if isinstance(c, dict)}
+        wrong = [known.get(kind) or {"type": kind, "reason": "crictl info does not name it"} for kind in CONDITIONS if not (known.get(kind) or {}).get("status")]
         said = ["%s: %s %s" % (c.get("type"), c.get("reason") or "", c.get("message") or "") for c in wrong]
         return not wrong, "; ".join(said) or "ready"
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

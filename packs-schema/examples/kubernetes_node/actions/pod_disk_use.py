@@ -18,7 +18,7 @@ def action():
     if not os.path.isdir(logs) and not os.path.isdir(volumes):
         raise Stop(UNAVAILABLE, "neither %s nor %s exists: is this a node of Kubernetes?" % (clean(logs), clean(volumes)))
     pods, count = {}, Count(deadline)
-    for name in entries(logs):
+    for name in count.entries(logs):
         # <namespace>_<pod>_<uid>
         parts = name.split("_")
         uid = parts[-1]
@@ -28,7 +28,7 @@ def action():
         size, files = count.below(os.path.join(logs, name))
         entry["log_bytes"] += size
         entry["files"] += files
-    for uid in entries(volumes):
+    for uid in count.entries(volumes):
         size, files = count.below(os.path.join(volumes, uid))
         pod(pods, uid)["volume_bytes"] += size
         pods[uid]["files"] += files
@@ -40,17 +40,10 @@ def action():
         "pods": rows[: given["top"]],
     }
     print("%d pods: logs %s, volumes %s%s" % (
-        len(rows), human(result["log_bytes"]), human(result["volume_bytes"]), "" if count.complete else "; INCOMPLETE: the deadline was reached",
+        len(rows), human(result["log_bytes"]), human(result["volume_bytes"]), "" if count.complete else "; INCOMPLETE: the deadline was reached, or something cannot be read",
     ))  # fmt: skip
     table([(human(p["log_bytes"]), human(p["volume_bytes"]), p["files"], p["pod"], p["uid"]) for p in result["pods"]], ("LOGS", "VOLUMES", "FILES", "POD", "UID"), right=(0, 1, 2))
     finish(result)
-
-
-def entries(path):
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
 
 
 def pod(pods, uid):
@@ -64,11 +57,24 @@ class Count:
         self._deadline, self._linked = deadline, set()
         self.complete = True
 
+    def entries(self, path):
+        """Returns the names in a directory."""
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+        except OSError:
+            self.complete = False
+            return []
+
     def below(self, path):
         """Returns bytes and files."""
         try:
             device = os.lstat(path).st_dev
+        except FileNotFoundError:
+            return 0, 0
         except OSError:
+            self.complete = False
             return 0, 0
         size, files, left = 0, 0, [(path, 0)]
         while left:
@@ -79,15 +85,23 @@ class Count:
             try:
                 with os.scandir(directory) as found:
                     for entry in found:
-                        info = entry.stat(follow_symlinks=False)
+                        try:
+                            info = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue  # A log that was rotated, a temporary file: the others remain.
+                        except OSError:
+                            self.complete = False  # Such as a mount whose server is gone.
+                            continue
                         if info.st_dev != device:
                             continue  # A volume that is mounted.
                         if stat.S_ISDIR(info.st_mode):
                             left.append((entry.path, depth + 1))
                         elif info.st_nlink == 1 or self._first(info):
                             size, files = size + info.st_blocks * 512, files + 1
-            except OSError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
+            except OSError:
+                self.complete = False
         return size, files
 
     def _first(self, info):

@@ -9,6 +9,8 @@ sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import node, tool  # noqa: E402
 from lib.bolt_action import FAILED, Deadline, Stop, clean, config, counted, finish, human, main, noop  # noqa: E402
 
+# Image of the sandboxes, which no container names, and which older runtimes do not pin.
+PAUSE = re.compile(r"(^|/)pause(-[a-z0-9]+)?(:|@|$)")
 ID = re.compile(r"^(sha256:)?[0-9a-f]{12,64}$")
 
 
@@ -26,6 +28,8 @@ def action():
             except Stop as stop:
                 # An image that a container began to use meanwhile stays: the runtime refuses.
                 result["problems"].append("%s: %s" % (image["name"], stop))
+                if stop.status > 128:
+                    break  # SIGTERM: nothing more is removed, and what was removed is reported.
                 continue
         result["images"] += 1
         result["bytes"] += image["bytes"]
@@ -43,7 +47,11 @@ def action():
 def find():
     """Returns the images that no container, also none that has ended, uses."""
     used = set()
-    for container in node.runtime("ps", "-a").get("containers") or []:
+    containers = node.runtime("ps", "-a").get("containers")
+    if not isinstance(containers, list):
+        # Without containers the list is empty; no list at all would make every image unused.
+        raise Stop(FAILED, "crictl ps lists no containers")
+    for container in containers:
         used.add((container.get("image") or {}).get("image"))
         used.add(container.get("imageRef"))
     rows = []
@@ -52,6 +60,8 @@ def find():
         if image.get("pinned") or used.intersection(names) or not ID.match(image.get("id") or ""):
             continue
         tags = image.get("repoTags") or image.get("repoDigests") or [image["id"]]
+        if any(PAUSE.search(tag) for tag in tags):
+            continue
         rows.append({"id": image["id"], "name": clean(tags[0], 200), "bytes": int(image.get("size") or 0)})
     return sorted(rows, key=lambda r: -r["bytes"])
 

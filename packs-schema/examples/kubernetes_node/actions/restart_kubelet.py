@@ -33,9 +33,12 @@ def action():
             break
         time.sleep(0.5)
     if healthy:
+        started = units.state(unit)["main_pid"]
         time.sleep(min(given["settle"], deadline.left()))
         healthy, after = node.kubelet()
     state = units.state(unit)
+    if healthy and state["main_pid"] != started:
+        healthy, after = False, "it ended after %d s or earlier, and systemd started it again" % given["settle"]
     result["after"], result["main_pid"] = clean(after, 300), state["main_pid"]
     if not healthy or state["state"] != "active":
         return end(result, "not_healthy", "%s is %s after the restart; kubelet: %s; read its log with linux.service_status" % (unit, state["state"], after))

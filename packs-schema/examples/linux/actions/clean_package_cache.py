@@ -11,7 +11,8 @@ from lib.bolt_action import FAILED, UNAVAILABLE, Deadline, Stop, counted, finish
 MANAGERS = (
     ("apt", ["apt-get", "clean"], "/var/cache/apt/archives", ".deb"),
     ("dnf", ["dnf", "-q", "clean", "packages"], "/var/cache/dnf", ".rpm"),
-    ("yum", ["yum", "-q", "clean", "packages"], "/var/cache/yum", ".rpm"),
+    # yum cleans those of enabled repositories only, dnf those of all.
+    ("yum", ["yum", "-q", "--enablerepo=*", "clean", "packages"], "/var/cache/yum", ".rpm"),
 )
 MAX_FILES = 200000
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Lists core dumps in the directories where hosts keep them. Reads names and sizes only, never content."""
 
+import itertools
 import os
 import re
 import stat
@@ -9,10 +10,15 @@ import sys
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib.bolt_action import clean, config, counted, finish, human, main, parameters, read, table, utc  # noqa: E402
 
-PLACES = ("/var/lib/systemd/coredump", "/var/crash", "/var/cores", "/cores")
-SYSTEMD = re.compile(r"^core\.(.+)\.[0-9]+\.[0-9a-f]{32}\.([0-9]+)\.[0-9]+(\.(zst|lz4|xz))?$")
+CRASHES = "/var/crash"
+PLACES = ("/var/lib/systemd/coredump", "/var/lib/apport/coredump", CRASHES, "/var/cores", "/cores")
+# systemd-coredump writes the id of the boot without hyphens, apport (Ubuntu) with them.
+SYSTEMD = re.compile(r"^core\.(.+)\.[0-9]+\.[0-9a-f-]{32,36}\.([0-9]+)\.[0-9]+(\.(zst|lz4|xz))?$")
 PLAIN = re.compile(r"^(?:core|vmcore)(?:[.-](.*?))?(?:[.-]([0-9]{1,10}))?$|^(.*)\.(?:core|crash)$")
-MAX_FILES = 100000
+# kdump makes a directory for each crash of the kernel: vmcore (Red Hat, Amazon Linux), dump.DATE (Debian, Ubuntu).
+KERNEL = re.compile(r"^(?:vmcore(?:[.-](?:flat|incomplete|[0-9]+))?|dump\.[0-9]+)$")
+MAX_FILES, MAX_CRASHES = 100000, 1000
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def action():
@@ -40,25 +46,62 @@ def action():
 
 
 def files(place):
-    """Yields regular files directly in a directory whose names are those of core dumps."""
+    """Yields regular files directly in a directory whose names are those of core dumps, and dumps of the kernel one level below
+    CRASHES."""
     try:
-        with os.scandir(place) as entries:
-            for count, entry in enumerate(entries):
-                if count >= MAX_FILES:
-                    return
-                if not (SYSTEMD.match(entry.name) or PLAIN.match(entry.name)):
-                    continue
-                info = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(info.st_mode):
-                    yield entry.path, info
+        fd = os.open(place, DIRECTORY)
     except OSError:
         return
+    try:
+        for name, info in regular(fd, (SYSTEMD, PLAIN)):
+            yield os.path.join(place, name), info
+        for crash in directories(fd) if place == CRASHES else ():
+            try:
+                below = os.open(crash, DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError:
+                continue
+            try:
+                for name, info in regular(below, (KERNEL,)):
+                    yield os.path.join(place, crash, name), info
+            finally:
+                os.close(below)
+    finally:
+        os.close(fd)
+
+
+def regular(fd, patterns):
+    """Returns name and stat of the regular files of a directory whose names match."""
+    found = []
+    try:
+        with os.scandir(fd) as entries:
+            for entry in itertools.islice(entries, MAX_FILES):
+                if not any(pattern.match(entry.name) for pattern in patterns):
+                    continue
+                try:
+                    info = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue  # Removed meanwhile, as systemd-tmpfiles does by age.
+                if stat.S_ISREG(info.st_mode):
+                    found.append((entry.name, info))
+    except OSError:
+        pass
+    return found
+
+
+def directories(fd):
+    try:
+        with os.scandir(fd) as entries:
+            return sorted(entry.name for entry in itertools.islice(entries, MAX_FILES) if entry.is_dir(follow_symlinks=False))[-MAX_CRASHES:]
+    except OSError:
+        return []
 
 
 def origin(name):
     match = SYSTEMD.match(name)
     if match:
         return match.group(1), int(match.group(2))
+    if KERNEL.match(name):
+        return "kernel", 0
     match = PLAIN.match(name)
     return (match.group(1) or match.group(3) or "", int(match.group(2) or 0)) if match else ("", 0)
 

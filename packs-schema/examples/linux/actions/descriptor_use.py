@@ -12,9 +12,10 @@ from lib.bolt_action import Deadline, finish, main, parameters, read, table  # n
 
 def action():
     given, deadline = parameters(), Deadline(50.0)
-    found, unreadable = [], 0
+    found, unreadable, complete = [], 0, True
     for pid in proc.pids():
         if deadline.passed():
+            complete = False
             break
         try:
             count = len(os.listdir("/proc/%d/fd" % pid))
@@ -31,12 +32,17 @@ def action():
         for percent, count, pid, process, limit in found[: given["top"]]
     ]
     system = (read("/proc/sys/fs/file-nr", 128) or b"0 0 0").split()
-    result = {"system_open": int(system[0]), "system_limit": min(int(system[2]), (1 << 63) - 1), "not_readable": unreadable, "processes": rows}
+    result = {
+        "system_open": int(system[0]), "system_limit": min(int(system[2]), (1 << 63) - 1),
+        "complete": complete, "not_readable": unreadable, "processes": rows,
+    }  # fmt: skip
     print("%d of %d open files on the host; %d processes could not be read" % (result["system_open"], result["system_limit"], unreadable))
     table(
         [(r["pid"], r["open"], r["limit"], "%d%%" % r["percent"], r["name"], ", ".join("%d %s" % (n, k) for k, n in sorted(r["kinds"].items()))) for r in rows],
         ("PID", "OPEN", "LIMIT", "USED", "NAME", "KINDS"), right=(0, 1, 2, 3),
     )  # fmt: skip
+    if not complete:
+        print("  INCOMPLETE: the deadline was reached")
     finish(result)
 
 

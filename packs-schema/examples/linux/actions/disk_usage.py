@@ -72,7 +72,7 @@ class Walk:
         try:
             while stack:
                 frame = stack[-1]
-                entry = next(frame.entries, None) if not self._stop() else None
+                entry = self._next(frame) if not self._stop() else None
                 if entry is None:
                     stack.pop().close()
                     self._done(frame, len(stack), stack[-1] if stack else None)
@@ -88,6 +88,13 @@ class Walk:
         if self.complete and self.entries % 256 == 0 and self._deadline.passed():
             self.complete = False
         return not self.complete
+
+    def _next(self, frame):
+        try:
+            return next(frame.entries, None)
+        except OSError:  # A damaged directory; what was read of it counts.
+            self.unreadable += 1
+            return None
 
     def _visit(self, frame, entry, nesting):
         self.entries += 1
@@ -115,6 +122,8 @@ class Walk:
             return None
         try:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=frame.fd)
+        except FileNotFoundError:
+            return None  # Removed meanwhile.
         except OSError:
             self.unreadable += 1
             return None

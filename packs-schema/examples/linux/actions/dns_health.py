@@ -14,6 +14,7 @@ from lib.bolt_action import FAILED, UNAVAILABLE, WRONG, Deadline, Stop, clean, f
 
 CODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 MAX_ADDRESSES = 20
+ABSENT = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 def action():
@@ -22,7 +23,10 @@ def action():
     if any(not 1 <= len(label) <= 63 for label in name.split(".")):
         raise Stop(WRONG, "name: every part must have 1 to 63 characters")
     servers = [ask(server, name, given, deadline) for server in given.get("servers") or configured()]
-    result = {"name": name, "healthy": all(not s["problem"] for s in servers), "servers": servers, "resolver": resolve(name, min(15.0, deadline.left()))}
+    resolver, absent = resolve(name, min(15.0, deadline.left()))
+    # Without an address anywhere, the resolver is right that there is none.
+    working = not resolver["problem"] or absent and not any(s["addresses"] for s in servers)
+    result = {"name": name, "healthy": working and all(not s["problem"] for s in servers), "servers": servers, "resolver": resolver}
     table(
         [(s["server"], "%d/%d" % (s["answered"], s["sent"]), s["code"] or "-", "%.1f" % s["max_ms"], s["problem"] or "ok", " ".join(s["addresses"][:4])) for s in servers],
         ("SERVER", "ANSWERED", "CODE", "MAX MS", "STATE", "ADDRESSES"), right=(1, 3),
@@ -121,7 +125,8 @@ def skip(answer, at):
 
 
 def resolve(name, seconds):
-    """Asks the C library in a thread, because it has no time limit of its own."""
+    """Asks the C library in a thread, because it has no time limit of its own. Returns its answer, and whether that is the
+    absence of the name or of its addresses."""
     answer = {}
 
     def work():
@@ -129,6 +134,7 @@ def resolve(name, seconds):
             answer["found"] = sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
         except (OSError, UnicodeError) as error:
             answer["problem"] = clean(str(getattr(error, "strerror", None) or error), 100)
+            answer["absent"] = isinstance(error, socket.gaierror) and error.errno in ABSENT
 
     began = time.monotonic()
     thread = threading.Thread(target=work, daemon=True)
@@ -136,7 +142,8 @@ def resolve(name, seconds):
     thread.join(seconds)
     spent = round(1000.0 * (time.monotonic() - began), 2)
     problem = answer.get("problem", "") or ("" if "found" in answer else "no answer within %.0f s" % seconds)
-    return {"addresses": [clean(a, 60) for a in answer.get("found", [])[:MAX_ADDRESSES]], "ms": spent, "problem": problem}
+    found = [clean(a, 60) for a in answer.get("found", [])[:MAX_ADDRESSES]]
+    return {"addresses": found, "ms": spent, "problem": problem}, answer.get("absent", False)
 
 
 main(action)

@@ -18,24 +18,26 @@ def action():
     names = [line.split()[0].lstrip("*") for line in out.decode("utf-8", "replace").splitlines() if line.split()]
     rows = [describe(name, given["lines"], deadline) for name in names[:MAX_UNITS] if units.UNIT.match(name)]
     print("%s; the system is %s" % (counted(len(rows), "failed unit"), clean(system.strip(), 40)))
+    complete = not deadline.passed()
+    if not complete:
+        print("  INCOMPLETE: the deadline was reached before the reasons and logs of all units were read")
     for row in rows:
-        print("\n%s: %s, exit status %s, since %s" % (row["unit"], row["result"], row["exit_status"], row["since"]))
+        reason = "%s, exit status %s, since %s" % (row["result"], row["exit_status"], row["since"]) if row["result"] else "reason unknown"
+        print("\n%s: %s" % (row["unit"], reason))
         for line in row["log"]:
             print("  | " + line)
-    finish({"system": clean(system.strip(), 40), "units": rows})
+    finish({"system": clean(system.strip(), 40), "complete": complete, "units": rows})
     return FAILED if rows and given["fail"] else None
 
 
 def describe(name, lines, deadline):
+    """Returns the row of a unit; after the deadline, one with its name only."""
     wanted = "Result,ExecMainStatus,StateChangeTimestamp"
-    _, out, _ = tool.run(["systemctl", "show", "--no-pager", "--property=" + wanted, "--", name], min(10.0, deadline.left()))
+    out = ask(["systemctl", "show", "--no-pager", "--property=" + wanted, "--", name], deadline)
     pairs = dict(line.split("=", 1) for line in out.decode("utf-8", "replace").splitlines() if "=" in line)
     log = b""
     if lines and tool.has("journalctl"):
-        try:
-            _, log, _ = tool.run(["journalctl", "-q", "--no-pager", "-o", "cat", "-n", str(lines), "-u", name], min(10.0, deadline.left()), accept=None)
-        except Stop:
-            log = b""
+        log = ask(["journalctl", "-q", "--no-pager", "-o", "cat", "-n", str(lines), "-u", name], deadline)
     return {
         "unit": clean(name),
         "result": clean(pairs.get("Result", ""), 40),
@@ -43,6 +45,16 @@ def describe(name, lines, deadline):
         "since": clean(pairs.get("StateChangeTimestamp", ""), 60),
         "log": [clean(line) for line in log.splitlines()[-lines:]] if lines else [],
     }
+
+
+def ask(arguments, deadline):
+    """Returns the output of a program; nothing after the deadline, or if it fails or is too slow."""
+    if deadline.passed():
+        return b""
+    try:
+        return tool.run(arguments, min(10.0, deadline.left()), accept=None)[1]
+    except Stop:
+        return b""
 
 
 main(action)

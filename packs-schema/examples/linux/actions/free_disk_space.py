@@ -127,7 +127,10 @@ class Work:
                     if self._entries >= MAX_ENTRIES or len(self._candidates) >= MAX_CANDIDATES or self._deadline.passed():
                         self._complete = False
                         return
-                    info = entry.stat(follow_symlinks=False)
+                    try:
+                        info = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue  # Removed by another program, such as logrotate.
                     if stat.S_ISDIR(info.st_mode):
                         below.append(entry.name)
                     elif stat.S_ISREG(info.st_mode) and info.st_dev == device:
@@ -146,6 +149,8 @@ class Work:
             return self._skip(path, "more than %d levels deep" % MAX_DEPTH)
         try:
             below = os.open(name, DIRECTORY, dir_fd=fd)
+        except FileNotFoundError:
+            return None
         except OSError as error:
             return self._skip(path, error.strerror)
         if os.fstat(below).st_dev != device:

@@ -29,10 +29,15 @@ def action():
             with os.scandir(directory) as found:
                 for entry in found:
                     count += 1
-                    if entry.is_dir(follow_symlinks=False) and len(left) < MAX_LEFT:
-                        left.append(entry.path)
+                    if entry.is_dir(follow_symlinks=False):
+                        if len(left) < MAX_LEFT:
+                            left.append(entry.path)
+                        else:
+                            complete = False
                     if count % 1000 == 0 and deadline.passed():
                         break
+        except FileNotFoundError:
+            continue  # Removed meanwhile.
         except OSError:
             unreadable += 1
         entries += count
@@ -55,7 +60,7 @@ def action():
     print("%d entries below %s; the file system has %d of %d inodes free" % (entries, result["path"], space.f_ffree, space.f_files))
     table([(row["entries"], row["path"]) for row in rows], ("ENTRIES", "DIRECTORY"), right=(0,))
     if not complete:
-        print("  INCOMPLETE: the deadline was reached")
+        print("  INCOMPLETE: too many directories, or the deadline was reached")
     finish(result)
 
 

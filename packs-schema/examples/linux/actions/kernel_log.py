@@ -14,7 +14,8 @@ from lib.command import run  # noqa: E402
 MAX_RECORDS = 200000
 # The first kind that matches a line is its kind.
 KINDS = (
-    ("oom", rb"Out of memory|oom-kill:|invoked oom-killer|Memory cgroup out of memory|oom_reaper"),
+    ("oom", rb"Out of memory|oom-kill:|invoked oom-killer|Memory cgroup out of memory|oom_reaper"
+            rb"|[Kk]illed process [0-9]"),  # A line of its own, without a prefix, in Linux before 5.0.
     ("io", rb"I/O error|critical (medium|target|space allocation) error|blk_update_request|Buffer I/O|nvme.*(timeout|reset|abort)"
            rb"|ata[0-9.]+: (exception|failed|error|SError)|rejecting I/O|lost page write|device offline"),
     ("filesystem", rb"(EXT4-fs|XFS|BTRFS|F2FS).*(error|corrupt|shutdown|[Rr]emount|warning)|Remounting filesystem read-only|nfs: server .* not responding"),

@@ -14,10 +14,13 @@ LINE = re.compile(rb"^(Pss|Private_Clean|Private_Dirty|Shared_Clean|Shared_Dirty
 
 def action():
     given, deadline = parameters(), Deadline(50.0)
-    found, total, unreadable, count = [], 0, 0, 0
+    found, total, unreadable, count, complete = [], 0, 0, 0, True
     for pid in proc.pids():
         if deadline.passed():
+            complete = False
             break
+        if not proc.status_kib(pid, b"VmSize"):
+            continue  # A thread of the kernel or a zombie has no memory.
         count += 1
         process = proc.stat(pid)
         text = rollup(pid)
@@ -33,10 +36,12 @@ def action():
             found.append((pss + sizes.get(b"SwapPss", 0), pid, process, sizes))
     found.sort(key=lambda entry: (-entry[0], entry[1]))
     hogs = [row(pid, process, sizes) for _, pid, process, sizes in found[: given["top"]]]
-    result = {"processes": count, "not_readable": unreadable, "pss_bytes": total, "hogs": hogs}
+    result = {"processes": count, "complete": complete, "not_readable": unreadable, "pss_bytes": total, "hogs": hogs}
     print("%d processes use %s together; %d could not be read" % (count, human(total), unreadable))
     rows = [(h["pid"], human(h["pss_bytes"]), human(h["private_bytes"]), human(h["swap_bytes"]), human(h["peak_bytes"]), h["oom_score"], h["name"], h["cgroup"]) for h in hogs]
     table(rows, ("PID", "PSS", "PRIVATE", "SWAP", "PEAK", "OOM", "NAME", "CGROUP"), right=(0, 1, 2, 3, 4, 5))
+    if not complete:
+        print("  INCOMPLETE: the deadline was reached")
     finish(result)
 
 

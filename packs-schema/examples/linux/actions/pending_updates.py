@@ -7,7 +7,7 @@ import sys
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import tool  # noqa: E402
-from lib.bolt_action import UNAVAILABLE, Stop, clean, finish, main, parameters, table  # noqa: E402
+from lib.bolt_action import UNAVAILABLE, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
 
 # Inst bash [5.2-1] (5.2-2 Debian:12.1/stable, Debian-Security:12/stable-security [amd64])
 APT = re.compile(r"^Inst (\S+) \[([^\]]+)\] \((\S+) (.*?)\s*\[[^\]]*\]\)")
@@ -16,7 +16,7 @@ DNF = re.compile(r"^(\S+)\.\S+\s+(\S+)\s+\S+\s*$")
 
 
 def action():
-    given = parameters()
+    given, deadline = parameters(), Deadline(170.0)
     if tool.has("apt-get"):
         manager, packages = "apt", apt()
     elif tool.has("dnf"):
@@ -27,16 +27,18 @@ def action():
         raise Stop(UNAVAILABLE, "this host has neither apt-get nor dnf nor yum")
     security = sum(p["security"] for p in packages) if manager == "apt" else -1
     packages.sort(key=lambda p: (not p["security"], p["name"]))
+    required, known = reboot_required(manager, min(60.0, deadline.left()))
     result = {
         "manager": manager,
         "count": len(packages),
         "security": security,
-        "reboot_required": reboot_required(),
+        "reboot_required": required,
+        "reboot_known": known,
         "packages": packages[: given["top"]],
     }
     print("%d updates (%s)%s%s" % (
         len(packages), manager, ", %d for security" % security if security >= 0 else "",
-        "; a reboot is required" if result["reboot_required"] else "",
+        "; a reboot is required" if required else "" if known else "; whether a reboot is required is unknown",
     ))  # fmt: skip
     table(
         [(p["name"], p["installed"], p["available"], "yes" if p["security"] else "") for p in result["packages"]],
@@ -62,7 +64,7 @@ def rpm(program):
     """Exit status 100 means that there are updates."""
     _, out, _ = tool.run([program, "-q", "-C", "check-update"], 150, accept=(0, 100))
     found = []
-    for line in out.decode("utf-8", "replace").splitlines():
+    for line in rows(out.decode("utf-8", "replace")):
         if line.startswith("Obsoleting"):
             break
         match = DNF.match(line)
@@ -71,12 +73,30 @@ def rpm(program):
     return found
 
 
-def reboot_required():
+def rows(text):
+    """Joins the lines of each row: without a terminal yum wraps at 80 columns, and begins what continues a row with spaces."""
+    joined = []
+    for line in text.splitlines():
+        if joined and joined[-1] and line[:1] == " " and line.strip():
+            joined[-1] += line
+        else:
+            joined.append(line)
+    return joined
+
+
+def reboot_required(manager, seconds):
+    """Returns whether a reboot is required, and whether that is known."""
     if os.path.exists("/run/reboot-required") or os.path.exists("/var/run/reboot-required"):
-        return True
-    if tool.has("needs-restarting"):
-        return tool.run(["needs-restarting", "-r"], 60, accept=(0, 1))[0] == 1
-    return False
+        return True, True
+    if not tool.has("needs-restarting"):
+        return False, manager == "apt"
+    try:
+        status, out, err = tool.run(["needs-restarting", "-r"], seconds, accept=(0, 1))
+    except Stop:
+        return False, False
+    # Status 1 is also that of a plugin or of Python that fails.
+    required = status == 1 and re.search(rb"[Rr]eboot is required", out + err) is not None
+    return required, required or status == 0
 
 
 main(action)

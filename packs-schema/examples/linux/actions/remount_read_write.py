@@ -7,11 +7,10 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
-from lib import tool  # noqa: E402
+from lib import device, tool  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Stop, clean, config, finish, main, noop, parameters, read  # noqa: E402
 
 TYPES = ("ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs")
-ERROR = re.compile(rb"error|corrupt|shutdown|abort|read-only", re.IGNORECASE)
 
 
 def action():
@@ -20,7 +19,7 @@ def action():
     allowed = config().get("remount_allow", [])
     if mount not in allowed:
         raise Stop(WRONG, "%s may not be remounted on this host: add it to remount_allow in /etc/bolt/packs/linux.yaml (allowed now: %s)" % (clean(mount), ", ".join(allowed) or "nothing"))
-    kind, source, writable = find(mount)
+    kind, source, number, writable = find(mount)
     result = {"mount": clean(mount), "type": clean(kind), "source": clean(source), "noop": noop(), "errors": []}
     if writable:
         print("%s is writable already" % clean(mount))
@@ -29,13 +28,13 @@ def action():
     if kind not in TYPES:
         raise Stop(WRONG, "%s is a %s; this action remounts %s" % (clean(mount), clean(kind), ", ".join(TYPES)))
     if kind != "tmpfs":
-        result["errors"] = check(source, given["despite_errors"])
+        result["errors"] = device.check(source, number, given["despite_errors"])
     if noop():
         print("noop: would remount %s (%s on %s) read-write" % (clean(mount), clean(kind), clean(source)))
         finish(dict(result, outcome="would_remount"))
         return None
     tool.run(["mount", "-o", "remount,rw", "--", mount], 60)
-    problem = None if find(mount)[2] else "it is still mounted read-only"
+    problem = None if find(mount)[3] else "it is still mounted read-only"
     if problem is None:
         try:
             with tempfile.TemporaryFile(dir=mount) as probe:
@@ -50,7 +49,7 @@ def action():
 
 
 def find(mount):
-    """Returns type, source and whether it is writable, of the last mount at this point (proc(5), mountinfo)."""
+    """Returns type, source, major:minor and whether it is writable, of the last mount at this point (proc(5), mountinfo)."""
     found = None
     for line in (read("/proc/self/mountinfo", 4 << 20) or b"").splitlines():
         left, _, right = line.partition(b" - ")
@@ -60,30 +59,10 @@ def find(mount):
         point = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m.group(1), 8) & 255]), fields[4])
         if point == os.fsencode(mount):
             writable = b"rw" in fields[5].split(b",") and b"rw" in rest[2].split(b",")
-            found = (rest[0].decode("utf-8", "replace"), os.fsdecode(rest[1]), writable)
+            found = (rest[0].decode("utf-8", "replace"), os.fsdecode(rest[1]), fields[2].decode("ascii", "replace"), writable)
     if found is None:
         raise Stop(WRONG, "%s is not a mount point" % clean(mount))
     return found
-
-
-def check(source, despite):
-    """Returns the lines of the kernel log that name the device; stops the action if the device is not good enough."""
-    name = os.path.basename(os.path.realpath(source))
-    if (read("/sys/class/block/%s/ro" % name, 8) or b"0").strip() != b"0":
-        raise Stop(FAILED, "the block device %s itself is read-only" % clean(source))
-    try:
-        _, out, _ = tool.run(["dmesg"], 20)
-    except Stop as stop:
-        if not despite:
-            raise Stop(FAILED, "the kernel log cannot be read, so errors of the device are unknown (%s); pass despite_errors=true to go on" % stop)
-        return []
-    word = re.compile(rb"\b" + re.escape(os.fsencode(name)) + rb"\b")
-    lines = [clean(line, 300) for line in out.splitlines() if word.search(line) and ERROR.search(line)][-20:]
-    for line in lines:
-        print("  | " + line)
-    if lines and not despite:
-        raise Stop(FAILED, "the kernel log has errors of %s: check the file system first; despite_errors=true remounts all the same" % clean(source))
-    return lines
 
 
 main(action)

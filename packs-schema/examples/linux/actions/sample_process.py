@@ -25,7 +25,12 @@ def action():
         result["report"] = strace(pid, seconds) if given["method"] == "strace" else perf(pid, seconds)
         for line in result["report"]:
             print("  " + line)
-    proc.require(pid, process["started"])
+    after = proc.stat(pid)
+    if after is not None and given["method"] != "kernel":
+        proc.require(pid, process["started"])  # strace and perf may have observed another process with this pid.
+    result["ended"] = after is None or after["started"] != process["started"] or after["state"] in "ZX"
+    if result["ended"]:
+        print("  the process ended while it was sampled")
     finish(result)
 
 
@@ -33,9 +38,15 @@ def kernel(pid, started, seconds):
     threads, end = {}, time.monotonic() + seconds
     while time.monotonic() < end:
         process = proc.stat(pid)
-        if process is None or process["started"] != started:
-            raise Stop(WRONG, "the process ended while it was sampled")
-        for tid in sorted(os.listdir("/proc/%d/task" % pid), key=int)[:MAX_THREADS]:
+        try:
+            tids = sorted(os.listdir("/proc/%d/task" % pid), key=int)[:MAX_THREADS]
+        except OSError:
+            tids = []
+        if process is None or process["started"] != started or not tids:
+            if not threads:
+                raise Stop(WRONG, "the process ended before it could be sampled")
+            break
+        for tid in tids:
             base = "/proc/%d/task/%s/" % (pid, tid)
             text = (read(base + "stat", 4096) or b"").rpartition(b")")[2].split()
             if not text:

@@ -47,7 +47,7 @@ def action():
     result = {
         "log": clean(path, 300),
         "log_bytes": size,
-        "complete": size <= given["mib"] << 20 or (first is not None and first < since),
+        "complete": (first is not None and first < since) or (size <= given["mib"] << 20 and not logs.rotated_since(path, since)),
         "requests": requests,
         "not_understood": unknown,
         "bytes_sent": sent,
@@ -74,7 +74,7 @@ def when(match):
 def show(result, given):
     statuses = ", ".join("%d with %s" % (n, s) for s, n in result["statuses"].items())
     print("%s: %d requests in the last %d minutes (%s), %s sent%s" % (
-        result["log"], result["requests"], given["minutes"], statuses or "none", human(result["bytes_sent"]), "" if result["complete"] else "; INCOMPLETE: the log has more than was read",
+        result["log"], result["requests"], given["minutes"], statuses or "none", human(result["bytes_sent"]), "" if result["complete"] else "; INCOMPLETE: the log has more than was read, or was rotated",
     ))  # fmt: skip
     if result["not_understood"]:
         print("%d lines are in another format" % result["not_understood"])

@@ -23,7 +23,8 @@ def action():
     path = config().get("error_log", "/var/log/nginx/error.log")
     lines, size = logs.tail(path, given["mib"] << 20)
     # Entries have the host's local time, so the bound is written in it as well and compared as text.
-    since = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(time.time() - 60 * given["minutes"])).encode()
+    bound = time.time() - 60 * given["minutes"]
+    since = time.strftime("%Y/%m/%d %H:%M:%S", time.localtime(bound)).encode()
     first, entries, levels, messages = None, 0, logs.Counter(20), {}
     clients, upstreams = logs.Counter(), logs.Counter()
     for line in lines:
@@ -48,7 +49,7 @@ def action():
     result = {
         "log": clean(path, 300),
         "log_bytes": size,
-        "complete": size <= given["mib"] << 20 or (first is not None and first < since),
+        "complete": (first is not None and first < since) or (size <= given["mib"] << 20 and not logs.rotated_since(path, bound)),
         "entries": entries,
         "levels": dict(levels.top(20)),
         "messages": rows,
@@ -74,7 +75,7 @@ def add(messages, level, moment, text):
 def show(result, minutes):
     levels = ", ".join("%d %s" % (n, level) for level, n in result["levels"].items())
     print("%s: %d entries in the last %d minutes%s%s" % (
-        result["log"], result["entries"], minutes, " (%s)" % levels if levels else "", "" if result["complete"] else "; INCOMPLETE: the log has more than was read",
+        result["log"], result["entries"], minutes, " (%s)" % levels if levels else "", "" if result["complete"] else "; INCOMPLETE: the log has more than was read, or was rotated",
     ))  # fmt: skip
     if result["messages"]:
         table([(m["count"], m["level"], m["last"], m["example"]) for m in result["messages"]], ("COUNT", "LEVEL", "LAST", "EXAMPLE"), right=(0,))

@@ -42,7 +42,9 @@ def method(pid):
     try:
         units.require()
         return "systemd" if units.state(config().get("unit", "nginx.service"))["main_pid"] == pid else "signal"
-    except Stop:
+    except Stop as stop:
+        if stop.status > 128:  # SIGTERM: nothing is reloaded.
+            raise
         return "signal"
 
 

@@ -48,6 +48,7 @@ def action():
             "autovacuum_off": row["autovacuum_off"],
         }
         for row in server.rows(ESTIMATE, mib=given["min_mib"])
+        if row["heap"] is not None  # Otherwise dropped meanwhile.
     ]
     result = {
         "database": given.get("database") or config().get("database", "postgres"),

@@ -51,8 +51,13 @@ def action():
         finish(dict(result, outcome="would_terminate" if given["terminate"] else "would_cancel"))
         return None
     sent = server.rows(TERMINATE, **who) if given["terminate"] else server.rows(CANCEL, query=session["query_start"] or "", **who)
-    if sent and not sent[0]["sent"]:
-        raise Stop(FAILED, "the server did not signal session %d" % given["pid"])
+    signalled = bool(sent and sent[0]["sent"])
+    if not signalled:
+        if not effective(server, session, who, given["terminate"]):
+            raise Stop(FAILED, "the server did not signal session %d" % given["pid"])
+        finish(dict(result, outcome="ended_meanwhile"))
+        print("nothing was sent: the %s had ended" % ("session" if given["terminate"] else "statement"))
+        return None
     done = False
     end = time.monotonic() + min(given["wait"], max(deadline.left() - 15, 0))
     while True:

@@ -9,25 +9,26 @@ from lib.sql import Server, text  # noqa: E402
 
 DATABASES = """
 SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'MEMBER')
-       THEN pg_database_size(oid) ELSE 0 END AS bytes
+       THEN coalesce(pg_database_size(oid), 0) ELSE 0 END AS bytes
 FROM pg_database ORDER BY bytes DESC LIMIT 200"""
 WAL = """
 SELECT CASE WHEN has_function_privilege('pg_ls_waldir()', 'EXECUTE') THEN (SELECT sum(size)::bigint FROM pg_ls_waldir()) ELSE -1 END AS bytes,
        (SELECT stats_reset FROM pg_stat_database WHERE datname = current_database()) AS since"""
-# Ordered by pages, which the catalogue knows, so that files are measured for the largest only.
+# Ordered by pages, which the catalogue knows, so that files are measured for the largest only. Of a table or index that was dropped
+# meanwhile, the size is NULL.
 TABLES = """
 SELECT oid::regclass::text AS name, pg_total_relation_size(oid) AS total, pg_relation_size(oid) AS heap, pg_indexes_size(oid) AS indexes,
        greatest(reltuples, 0)::bigint AS rows
 FROM (SELECT c.oid, c.reltuples FROM pg_class c
       WHERE c.relkind IN ('r', 'm') ORDER BY c.relpages + coalesce((SELECT sum(i.relpages) FROM pg_class i JOIN pg_index x ON x.indexrelid = i.oid
         WHERE x.indrelid = c.oid), 0) + coalesce((SELECT t.relpages FROM pg_class t WHERE t.oid = c.reltoastrelid), 0) DESC LIMIT 1000) c
-ORDER BY total DESC LIMIT :'top'::int"""
+ORDER BY total DESC NULLS LAST LIMIT :'top'::int"""
 UNUSED = """
 SELECT s.indexrelid::regclass::text AS name, s.relid::regclass::text AS of, pg_relation_size(s.indexrelid) AS bytes
 FROM pg_stat_user_indexes s JOIN pg_index i ON i.indexrelid = s.indexrelid JOIN pg_class c ON c.oid = s.indexrelid
 WHERE s.idx_scan = 0 AND NOT i.indisunique AND c.relpages >= 128
   AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = s.indexrelid)
-ORDER BY bytes DESC LIMIT :'top'::int"""
+ORDER BY bytes DESC NULLS LAST LIMIT :'top'::int"""
 
 
 def action():
@@ -49,9 +50,12 @@ def action():
                 "rows": row["rows"],
             }
             for row in server.rows(TABLES, top=given["top"])
+            if None not in (row["total"], row["heap"], row["indexes"])
         ],
         "unused_indexes": [
-            {"index": text(row["name"]), "table": text(row["of"]), "bytes": row["bytes"]} for row in server.rows(UNUSED, top=given["top"])
+            {"index": text(row["name"]), "table": text(row["of"]), "bytes": row["bytes"]}
+            for row in server.rows(UNUSED, top=given["top"])
+            if row["bytes"] is not None
         ],
     }
     show(result)

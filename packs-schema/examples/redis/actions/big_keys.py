@@ -31,7 +31,8 @@ def scan(server, given, deadline):
     complete = False
     while True:
         cursor, keys = server.ask("SCAN", cursor, "MATCH", given["pattern"], "COUNT", STEP)
-        keys = keys[: given["keys"] - examined]
+        room = given["keys"] - examined
+        cut, keys = len(keys) > room, keys[:room]
         for key, kind, size in measured(server, keys):
             entry = types.setdefault(kind, {"keys": 0, "bytes": 0})
             entry["keys"] += 1
@@ -43,7 +44,7 @@ def scan(server, given, deadline):
             elif item > largest[0]:
                 heapq.heapreplace(largest, item)
         if cursor == b"0":
-            complete = True
+            complete = not cut
             break
         if examined >= given["keys"] or deadline.passed():
             break

@@ -24,14 +24,16 @@ def action():
         return finish(dict(result, outcome="would_close"))
     try:
         # The server compares both.
-        server.ask("CLIENT", "KILL", "ID", given["id"], "ADDR", given["address"])
+        closed = server.ask("CLIENT", "KILL", "ID", given["id"], "ADDR", given["address"])
     except resp.Refused as error:
         raise Stop(FAILED, "the server refuses CLIENT KILL: %s" % error)
     if find(server, given) is not None:
         finish(dict(result, outcome="still_connected"))
         raise Stop(FAILED, "client %d is still connected" % given["id"])
-    print("closed")
-    return finish(dict(result, outcome="closed"))
+    # The server says how many it has closed.
+    outcome = "ended_meanwhile" if closed == 0 else "closed"
+    print("closed" if closed != 0 else "the client had ended before its connection was to be closed")
+    return finish(dict(result, outcome=outcome))
 
 
 def find(server, given):

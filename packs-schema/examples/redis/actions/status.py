@@ -10,7 +10,7 @@ from lib.bolt_action import FAILED, Deadline, clean, finish, human, main, parame
 
 def action():
     given = parameters()
-    server = resp.connect(given, Deadline(50.0))
+    server = resp.connect(given, Deadline(50.0), while_loading=True)
     found = resp.info(server)
     number = lambda key: resp.number(found, key)  # noqa: E731
     hits, misses = number("keyspace_hits"), number("keyspace_misses")

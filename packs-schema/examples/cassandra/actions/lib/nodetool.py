@@ -5,11 +5,15 @@ import re
 from lib import tool
 from lib.bolt_action import FAILED, Stop, clean, config
 
+HEAD, HOST_ID = r"^([UD?])([NLJMS])\s+(\S+)\s+(\?|[0-9.,]+ \w+)\s+", r"\s+([0-9a-f]{8}-[0-9a-f-]{27})\s+"
 # UN  127.0.0.1  174.31 KiB  256  100.0%  8d5ed9f4-7764-4dbd-bad8-43fddce94b7c  rack1
-NODE = re.compile(r"^([UD?])([NLJMS])\s+(\S+)\s+(\?|[0-9.,]+ \w+)\s+(\d+)\s+(\?|[0-9.,]+%)\s+([0-9a-f]{8}-[0-9a-f-]{27})\s+(\S+)\s*$")
-# Older versions print the owned share before the number of tokens where there are no virtual nodes.
+NODE = re.compile(HEAD + r"(\d+)\s+(\?|[0-9.,]+%)" + HOST_ID + r"(\S+)\s*$")
+# Where every node has one token, the token is printed instead of the number of tokens:
+# UN  127.0.0.1  174.31 KiB  33.3%  8d5ed9f4-7764-4dbd-bad8-43fddce94b7c  -9223372036854775808  rack1
+NODE_OF_TOKEN = re.compile(HEAD + r"(\?|[0-9.,]+%)" + HOST_ID + r"(\S+)\s+(\S+)\s*$")
 STATES = {"N": "normal", "L": "leaving", "J": "joining", "M": "moving", "S": "stopped"}
-ACTIVE = re.compile(r"^([0-9a-f]{8}-[0-9a-f-]{27})\s+(.+?)\s+(\S+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(\S+)\s+([0-9.,]+)%\s*$")
+ACTIVE = re.compile(r"^([0-9a-f]{8}-[0-9a-f-]{27})\s+(.+?)\s+(\S+)\s+(\S+)\s+(\d+)\s+(\d+)\s+(\S+)\s+(?:([0-9.,]+)%|n/a)\s*$")
+TASK = re.compile(r"^[0-9a-f]{8}-[0-9a-f-]{27}\s+(.+)$")
 RANGE = re.compile(r"TokenRange\(start_token:(-?\d+), end_token:(-?\d+), endpoints:\[([^\]]*)\]")
 
 
@@ -31,9 +35,16 @@ def nodes(seconds):
     for line in run(["status"], seconds).splitlines():
         if line.startswith("Datacenter: "):
             center = clean(line[len("Datacenter: ") :].strip(), 100)
-        match = NODE.match(line)
+        match, token = NODE.match(line), NODE_OF_TOKEN.match(line)
         if match:
             up, state, address, load, tokens, owns, host, rack = match.groups()
+        elif token:
+            up, state, address, load, owns, host, _, rack = token.groups()
+            tokens = 1
+        elif re.match(r"^[UD?][A-Z]\s+\S", line):
+            # A repair depends on the list: no node may be overlooked.
+            raise Stop(FAILED, "nodetool status describes a node in an unknown form: %s" % clean(line.strip(), 300))
+        if match or token:
             found.append({
                 "address": clean(address, 60),
                 "datacenter": center,
@@ -62,7 +73,7 @@ def info(seconds):
 
 def compactions(seconds):
     """Returns the number of pending compactions, and those that run."""
-    pending, rows = 0, []
+    pending, rows = None, []
     for line in run(["compactionstats"], seconds).splitlines():
         match = re.match(r"^pending tasks:?\s+(\d+)", line)
         if match:
@@ -77,8 +88,14 @@ def compactions(seconds):
                 "done": int(done),
                 "total": int(total),
                 "unit": clean(unit, 20),
-                "percent": float(percent.replace(",", ".")),
+                "percent": float((percent or "0").replace(",", ".")),  # n/a: its size is not known yet.
             })  # fmt: skip
+        elif TASK.match(line):
+            # Of an unknown form: begins with its kind all the same, by which a running repair is noticed.
+            kind = clean(TASK.match(line).group(1), 60)
+            rows.append({"kind": kind, "keyspace": "?", "table": "?", "done": 0, "total": 0, "unit": "?", "percent": 0.0})
+    if pending is None:
+        raise Stop(FAILED, "nodetool compactionstats does not say how many tasks are pending")
     return pending, rows
 
 

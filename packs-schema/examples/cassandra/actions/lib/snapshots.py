@@ -160,9 +160,11 @@ def is_ephemeral(fd):
     """True for a snapshot of a running repair, which Cassandra removes itself."""
     try:
         os.stat("ephemeral.snapshot", dir_fd=fd, follow_symlinks=False)
-        return True
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        pass  # Unknown: the snapshot stays.
+    return True
 
 
 class Links:
@@ -197,6 +199,8 @@ class Removal:
         clear = True
         try:
             found = os.listdir(fd)
+        except FileNotFoundError:
+            return True  # Removed meanwhile, as Cassandra does with snapshots that expire.
         except OSError as error:
             self._problem(where, error.strerror)
             return False

@@ -54,8 +54,15 @@ def name(container):
 
 
 def moment(text):
-    """Parses a time of the daemon (RFC 3339 in UTC) to Unix time; 0 if there is none."""
-    match = re.match(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z$", text or "")
+    """Parses a time of the daemon (RFC 3339) to Unix time; 0 if there is none.
+
+    Some times, such as those of networks, are in the zone of the daemon."""
+    match = re.match(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(?:Z|([+-])(\d\d):(\d\d))$", text or "")
     if not match or match.group(1).startswith("0001"):
         return 0
-    return calendar.timegm(time.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S"))
+    try:
+        local = calendar.timegm(time.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0
+    offset = 3600 * int(match.group(3) or 0) + 60 * int(match.group(4) or 0)
+    return local + offset if match.group(2) == "-" else local - offset

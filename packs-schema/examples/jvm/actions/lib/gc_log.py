@@ -8,6 +8,7 @@ from lib import processes
 from lib.attach import as_owner
 from lib.bolt_action import UNAVAILABLE, Stop, clean
 
+ROTATED = re.compile(r"^\.[0-9]+(\.current)?$")
 UNITS = {b"K": 1 << 10, b"M": 1 << 20, b"G": 1 << 30}
 # [2026-11-29T10:00:00.123+0000][0.123s][info][gc] GC(5) Pause Young (Normal) (G1 Evacuation Pause) 24M->3M(256M) 3.124ms
 UNIFIED = re.compile(rb"GC\(\d+\) (?:\w: )?(Pause .*?)(?: (\d+)([KMG])->(\d+)([KMG])\((\d+)([KMG])\))? ([0-9.]+)ms\s*$")
@@ -40,6 +41,7 @@ def tail(pid, limit):
     base = "/proc/%d/root" % pid if name.startswith("/") else "/proc/%d/cwd/" % pid
     with as_owner(pid):
         try:
+            name = current(base, name)
             log = open(base + name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY))
         except OSError as error:
             raise Stop(UNAVAILABLE, "%s cannot be read: %s" % (clean(name), error.strerror))
@@ -51,8 +53,24 @@ def tail(pid, limit):
         return log.read(limit), info.st_size, name
 
 
+def current(base, name):
+    """Returns the name of the file that is written: with its rotation, Java 8 writes name.0.current, not name."""
+    if os.path.lexists(base + name):
+        return name
+    directory, prefix = os.path.split(base + name)
+    found = []
+    for entry in os.scandir(directory):
+        if ROTATED.match(entry.name[len(prefix) :]) and entry.name.startswith(prefix):
+            try:
+                found.append((entry.stat().st_mtime_ns, entry.name))
+            except OSError:
+                continue  # Renamed meanwhile.
+    return os.path.join(os.path.dirname(name), max(found)[1]) if found else name
+
+
 def pauses(text):
     """Yields uptime in seconds (or None), kind, milliseconds, heap before, after and size (or None) of each pause."""
+    begun = None
     for line in text.split(b"\n"):
         unified = UNIFIED.search(line[:2048])
         if unified:
@@ -63,6 +81,11 @@ def pauses(text):
             continue
         head = JAVA_8.search(line[:2048])
         sizes = HEAP_8.findall(line[:2048])
+        if head and not sizes:
+            # With -XX:+PrintTenuringDistribution, as of Cassandra 3.11, lines about ages are between a pause and its sizes.
+            begun = None if b" secs]" in line else head
+            continue
+        head, begun = (head or begun, None) if sizes else (None, begun)
         if head and sizes:
             before, after, total, seconds = sizes[-1]
             kind = "%s (%s)" % (clean(head.group(2), 10), clean(head.group(3), 60))

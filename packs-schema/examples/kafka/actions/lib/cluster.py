@@ -4,9 +4,11 @@ import os
 import re
 
 from lib import tool
-from lib.bolt_action import UNAVAILABLE, Stop, clean, config, read
+from lib.bolt_action import FAILED, UNAVAILABLE, Stop, clean, config, read
 
 PARTITION = re.compile(r"^\s*Topic: (\S+)\s+Partition: (\d+)\s+Leader: (\S+)\s+Replicas: ([\d,]*)\s+Isr: ?([\d,]*)")
+# broker1.example:9092 (id: 1 rack: null isFenced: false) -> (    of a broker that cannot be reached: -> ERROR: ...
+BROKER = re.compile(r"^\S+ \(id: (\d+) rack: (.*)\) -> \(", re.MULTILINE)
 # Kinds of trouble, with the option of kafka-topics.sh that lists them.
 KINDS = {
     "unavailable": "--unavailable-partitions",
@@ -37,6 +39,9 @@ def partitions(kind, seconds):
     found = []
     for line in run("kafka-topics.sh", ["--describe", KINDS[kind]], seconds).splitlines():
         match = PARTITION.match(line)
+        if not match and re.match(r"^\s*Topic:.*\bPartition:", line):
+            # A restart depends on these lines: none of them may be overlooked.
+            raise Stop(FAILED, "kafka-topics.sh describes a partition in an unknown form: %s" % clean(line.strip(), 300))
         if match and len(found) < MAX_ROWS:
             topic, number, leader, replicas, isr = match.groups()
             found.append({
@@ -47,6 +52,12 @@ def partitions(kind, seconds):
                 "isr": numbers(isr),
             })  # fmt: skip
     return found
+
+
+def brokers(seconds):
+    """Returns the ids of the brokers that answer, without those that are fenced."""
+    found = BROKER.findall(run("kafka-broker-api-versions.sh", [], seconds))
+    return sorted({int(number) for number, more in found if "isFenced: true" not in more})
 
 
 def numbers(text):

@@ -1,6 +1,7 @@
 """Reads the end of a log file within a bound."""
 
 import os
+import re
 import stat
 
 from lib.bolt_action import UNAVAILABLE, Stop, clean
@@ -22,6 +23,24 @@ def tail(path, limit):
     if start and b"\n" in text:
         text = text[text.index(b"\n") + 1 :]  # The first line is cut.
     return text.splitlines(), info.st_size
+
+
+def rotated_since(path, moment):
+    """True if a log was rotated away that has entries of after `moment`: those are not in the file itself."""
+    directory, name = os.path.split(path)
+    try:
+        names = os.listdir(directory or ".")
+    except OSError:
+        return False
+    for other in names:
+        # logrotate: name.1, name.2.gz, or with dateext name-20261129.
+        if other.startswith(name) and re.match(r"^[.-][0-9]", other[len(name) :]):
+            try:
+                if os.stat(os.path.join(directory, other)).st_mtime >= moment:
+                    return True
+            except OSError:
+                continue
+    return False
 
 
 class Counter:

@@ -22,7 +22,7 @@ class Refused(Exception):
 class Server:
     """Connection to the server of the site configuration. `given` are the parameters, with the site's secrets."""
 
-    def __init__(self, given, deadline, seconds=10.0):
+    def __init__(self, given, deadline, seconds=10.0, while_loading=False):
         self._site = dict(config(), **(given.get("bolt_config") or {}))
         self._deadline, self._seconds = deadline, seconds
         self.address = self._site.get("address", "127.0.0.1:6379")
@@ -40,6 +40,9 @@ class Server:
         try:
             self.ask("PING")
         except Refused as error:
+            # INFO is answered all the same; it says how far a server is with its data, or that its master is gone.
+            if while_loading and str(error).startswith(("LOADING ", "MASTERDOWN ")):
+                return
             raise Stop(UNAVAILABLE, "the server at %s refuses PING: %s; see user and password in /etc/bolt/packs/redis.yaml" % (self.address, error))
 
     def ask(self, *words):
@@ -143,22 +146,29 @@ def encode(words):
     return b"".join(parts)
 
 
-def connect(given, deadline, seconds=10.0):
-    """Connects to the server of the site configuration."""
+def connect(given, deadline, seconds=10.0, while_loading=False):
+    """Connects to the server of the site configuration; `while_loading`: also if it answers hardly more than INFO."""
     address = dict(config(), **(given.get("bolt_config") or {})).get("address", "127.0.0.1:6379")
     if not address.startswith("/") and not re.match(r"^(.+):([0-9]{1,5})$", address):
         raise Stop(WRONG, "address: %s is neither a path nor an address with a port" % clean(address))
-    return Server(given, deadline, seconds)
+    return Server(given, deadline, seconds, while_loading)
 
 
 def info(server, *sections):
-    """Returns the pairs of INFO; sections are joined."""
+    """Returns the pairs of INFO; sections are joined. Stops the action if the server gives none."""
     found = {}
-    for section in sections or ("everything",):
-        for line in server.ask("INFO", section).decode("utf-8", "replace").splitlines():
+    # Redis 4 and 5 do not know `everything`, which adds only what modules say, and answer such a section with nothing.
+    for section in sections or ("all",):
+        try:
+            text = server.ask("INFO", section)
+        except Refused as error:
+            raise Stop(FAILED, "the server refuses INFO: %s" % error)
+        for line in (text if isinstance(text, bytes) else b"").decode("utf-8", "replace").splitlines():
             key, colon, value = line.partition(":")
             if colon and not line.startswith("#"):
                 found[key] = value
+    if not found:
+        raise Stop(FAILED, "the server answers INFO %s with nothing" % " ".join(sections or ("all",)))
     return found
 
 
