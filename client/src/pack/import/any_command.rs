@@ -29,20 +29,31 @@ pub(super) fn note(sink: &mut Sink<'_>, place: &[&str], parameter: &str, given: 
     sink.add(ANY_COMMAND, Effect::Safer, place, message);
 }
 
+/// Notes that callers give this with a parameter, unless that has been noted.
+pub(super) fn note_once(sink: &mut Sink<'_>, place: &[&str], parameter: &str, given: Given) {
+    let named = format!(" with {parameter};");
+    if !sink.findings.iter().any(|finding| finding.code == ANY_COMMAND && finding.message.contains(&named)) {
+        note(sink, place, parameter, given);
+    }
+}
+
 /// Names of parameters whose text is a command of the caller's choice.
 const NAMES: [&str; 8] = ["command", "commands", "cmd", "cmds", "code", "script", "shell_command", "execute"];
 
 /// True for a parameter that is a command by its name, and whose schema allows characters of code.
 pub(super) fn is_command(name: &str, schema: &Map<String, Value>) -> bool {
+    NAMES.contains(&name) && is_open(schema)
+}
+
+/// True for a parameter of text, or of a list of texts, whose schema allows characters of code.
+pub(super) fn is_open(schema: &Map<String, Value>) -> bool {
     let limits = |pattern: &Value| pattern.as_str().is_some_and(|pattern| limit_of_pattern(pattern) > Limit::Free);
     let restricted =
         |schema: &Map<String, Value>| schema.contains_key("enum") || schema.get("pattern").is_some_and(limits);
     let items = schema.get("items").and_then(Value::as_object);
     let is_type = |kind: &Value| ["\"string\"", "\"array\""].iter().any(|known| kind.to_string().contains(known));
     let fixed = schema.get("immutable") == Some(&Value::Bool(true));
-    NAMES.contains(&name)
-        && schema.get("type").is_none_or(is_type)
-        && !(fixed || restricted(schema) || items.is_some_and(restricted))
+    schema.get("type").is_none_or(is_type) && !(fixed || restricted(schema) || items.is_some_and(restricted))
 }
 
 /// True if an action with these findings is written disabled.

@@ -1,6 +1,9 @@
 //! Lines of scripts that give a variable to a shell as code. Scripts of a source are run as they are, so that a person must
 //! read such lines; they are found by their text, without knowledge of where a value comes from.
 
+pub(super) mod python;
+pub(super) mod shell;
+
 use super::report::Effect;
 use super::schema::Sink;
 

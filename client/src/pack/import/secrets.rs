@@ -1,11 +1,28 @@
-//! Secrets in scripts that become arguments of a program, which every account of the instance can read.
+//! Secrets of scripts that others on the instance can read: arguments of a program are for every account, the environment is for
+//! root and the script's own account.
 
+use super::report::Effect;
+use super::schema::Sink;
 use super::scripted::Parameter;
 use super::shell::{Limit, ScriptValue, given_to_programs};
 use super::steps::Piece;
 
 /// Code of the finding.
 pub(super) const CODE: &str = "secret_argument";
+/// Code of the finding that a secret is in the environment of processes.
+pub(super) const IN_ENVIRONMENT: &str = "secret_in_environment";
+
+/// Notes secrets that are environment variables of an action's scripts; `key` is the part of the source that declares them.
+pub(super) fn note_in_environment(parameters: &[Parameter], key: &str, sink: &mut Sink<'_>) {
+    for secret in parameters.iter().filter(|parameter| parameter.is_secret()) {
+        let message = format!(
+            "{} is in the environment of the scripts' processes ({}), which root and the account of the action can read; a file \
+             that the scripts read avoids that",
+            secret.source, secret.value.variable
+        );
+        sink.add(IN_ENVIRONMENT, Effect::Note, &[key, &secret.source], message);
+    }
+}
 
 /// Returns the values of the parameters that are secrets.
 pub(super) fn of(parameters: &[Parameter]) -> Vec<ScriptValue> {

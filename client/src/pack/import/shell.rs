@@ -12,10 +12,13 @@
 //! downloaded and run, and one that is a part of a variable's name, is refused, unless the author listed all values.
 //!
 //! Flows are followed through assignments, loops and other lists of commands, functions and their arguments,
-//! here-documents, pipelines and substitutions of programs that repeat their input. Not followed are files, in which a
-//! value stays text, and texts that name a variable.
+//! here-documents, pipelines, substitutions of programs that repeat their input, and files by their names, also between
+//! scripts that run one after the other ([`follow_between`]). A value that chooses text which becomes code, by what is
+//! downloaded, copied or listed, counts as the name of a program. Not followed are texts that name a variable.
 
+mod between;
 mod contents;
+mod files;
 mod flow;
 mod grammar;
 mod limit;
@@ -25,8 +28,11 @@ mod scan;
 mod simple;
 mod starters;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+pub(super) use self::between::follow_between;
+pub(super) use self::files::Files;
 pub(super) use self::flow::Need;
 pub(super) use self::limit::{Limit, is_plain_pattern, limit_of_pattern};
 pub(super) use self::starters::manages_services;
@@ -74,6 +80,8 @@ pub(super) struct Rewritten {
     pub(super) by_options: Vec<usize>,
     /// Values that name a program, and of which no shell text is made.
     pub(super) programs: Vec<usize>,
+    /// Files that it writes, and those that it runs, for [`follow_between`].
+    pub(super) files: Files,
 }
 
 /// Script that is not rewritten, and why.
@@ -97,7 +105,8 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut scanned = scan::scan(parts, values)?;
     scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
-    let flow::Needs { limits: mut needs, programs, started, cut } = flow::needs(&scanned.facts, values, &mut operands)?;
+    let flow::Needs { limits: mut needs, programs, started, cut, by_options, files } =
+        flow::needs(&scanned.facts, values, &mut operands)?;
     let construct = evaluates(parts, &scanned.facts);
     if let Some(index) = programs.first()
         && let Some(construct) = construct
@@ -118,10 +127,12 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut split = scanned.split;
     split.sort_unstable();
     split.dedup();
-    let (by_options, programs) = (scanned.by_options, programs.union(&started).copied().collect());
+    let by_options =
+        by_options.into_iter().chain(scanned.by_options).collect::<BTreeSet<usize>>().into_iter().collect();
+    let programs = programs.union(&started).copied().collect();
     let cuts = |part: &Part| matches!(part, Part::Text(text) if CUTTING.iter().any(|way| text.contains(way)));
     let cut = if parts.iter().any(cuts) { cut.into_iter().collect() } else { Vec::new() };
-    Ok(Rewritten { script: scanned.out, needs, operands, cut, split, by_options, programs })
+    Ok(Rewritten { script: scanned.out, needs, operands, cut, split, by_options, programs, files })
 }
 
 /// Text of scripts that cut a value into words.

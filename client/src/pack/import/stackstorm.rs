@@ -28,6 +28,7 @@ mod runner;
 mod schema;
 mod script;
 mod supplied;
+mod values;
 
 use std::collections::BTreeMap;
 

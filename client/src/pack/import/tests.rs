@@ -11,6 +11,7 @@ mod silent;
 mod sources;
 mod ssm;
 mod stackstorm;
+mod stopped;
 mod trials;
 mod wheels;
 
@@ -55,11 +56,7 @@ fn every_action_has_a_verdict_and_the_pack_builds() {
     assert_eq!(
         verdicts[&Verdict::CannotRun],
         [
-            "cmd_any_program",
-            "cmd_arithmetic",
-            "cmd_eval",
             "cmd_filter",
-            "cmd_sed",
             "cmd_statement",
             "duplicate_key",
             "http",
@@ -75,14 +72,18 @@ fn every_action_has_a_verdict_and_the_pack_builds() {
         verdicts[&Verdict::MadeSafer],
         [
             "cmd_any",
+            "cmd_any_program",
+            "cmd_arithmetic",
             "cmd_boolean",
             "cmd_computed",
             "cmd_condition",
+            "cmd_eval",
             "cmd_filters",
             "cmd_loop",
             "cmd_number",
             "cmd_program",
             "cmd_raw",
+            "cmd_sed",
             "cmd_single",
             "cmd_value",
             "cmd_words",
@@ -113,10 +114,10 @@ fn reasons_name_file_line_and_remedy() {
         ("py_no_class", "has no class"),
         ("sh_secret", "/proc shows to every account"),
         ("cmd_any", "callers would give any command with cmd; the action is disabled"),
-        ("cmd_any_program", "would choose a program"),
-        ("cmd_eval", "an operand of bash"),
-        ("cmd_sed", "in the code of sed"),
-        ("cmd_arithmetic", "no number in arithmetic"),
+        ("cmd_any_program", "callers would choose any program with tool; the action is disabled"),
+        ("cmd_eval", "bash would run the value of message as code; it may be letters, digits and _.:@%+,=/- now"),
+        ("cmd_sed", "sed would run the value of message as code; it may be letters, digits and _.:@%+- now"),
+        ("cmd_arithmetic", "arithmetic would run the value of count as code; it may be a number now"),
         ("cmd_filter", "the filter regex_replace"),
         ("cmd_statement", "the statement \"for\""),
         ("duplicate_key", "duplicate key \"name\""),
@@ -136,10 +137,24 @@ fn what_is_no_part_of_a_pack_is_listed_and_the_licence_travels() {
     let to = temp.path().join("pack");
     let report = import(&shapes(), &to).unwrap();
     let left: Vec<&str> = report.left_out.iter().map(|left| left.file.as_str()).collect();
-    for file in [".circleci", "aliases", "sensors", "tests", "actions/workflows", "actions/flow.yaml"] {
+    for file in [
+        ".circleci",
+        "aliases",
+        "sensors",
+        "triggers",
+        "policies",
+        "tests",
+        "docs",
+        "actions/workflows",
+        "actions/chains",
+        "actions/flow.yaml",
+        "actions/chain.yaml",
+        "actions/mistral.yaml",
+    ] {
         assert!(left.contains(&file), "{file} is not in {left:?}");
         assert!(!to.join(file).exists(), "{file}");
     }
+    assert_eq!(report.left_out.iter().filter(|left| left.why.contains("run in an orchestrator")).count(), 5);
     for file in ["LICENSE", "stackstorm/rules/full.yaml", "actions/lib/base.py", "lib/shapes_common.py"] {
         assert!(to.join(file).exists(), "{file}");
     }

@@ -126,7 +126,7 @@ impl Parameters {
         let by_name = !declared && sensitive.is_none() && holds_text && is_secret(name) && !schema.contains_key("enum");
         if by_name {
             let message = format!(
-                "{} is a secret by its name, though not Sensitive: its value is in no log and no record",
+                "{} is a secret by its name, though not Sensitive: Bolt itself writes its value into no log and no record",
                 shorten(name, 80)
             );
             sink.add("secret", Effect::Safer, &place, message);

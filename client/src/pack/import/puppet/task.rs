@@ -218,7 +218,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    fn finish(self, usable: Vec<Usable>, mut sink: Sink<'_>) -> Converted {
+    fn finish(mut self, usable: Vec<Usable>, mut sink: Sink<'_>) -> Converted {
         let runner = usable.first().map_or("task", |one| language(&one.file)).to_owned();
         let leftovers = self.note(&usable, &mut sink);
         let module = &self.around.module.name;
@@ -245,7 +245,8 @@ impl Task<'_> {
         let report =
             ActionReport { name: self.action.clone(), file: sink.file.to_owned(), runner, findings: sink.findings };
         let runs = report.findings.iter().all(|finding| finding.effect != Effect::Blocks);
-        let text = runs.then(|| self.text(&origin, leftovers));
+        let enabled = !any_command::disables(&report.findings);
+        let text = runs.then(|| self.text(&origin, enabled, leftovers));
         let files = usable.into_iter().flat_map(|one| one.files).collect();
         Converted { report, action_file: text, files, registered: Some(registered) }
     }
@@ -266,15 +267,17 @@ impl Task<'_> {
     }
 
     /// Notes what the metadata does not tell; true if processes of the task stay.
-    fn note(&self, usable: &[Usable], sink: &mut Sink<'_>) -> bool {
+    fn note(&mut self, usable: &[Usable], sink: &mut Sink<'_>) -> bool {
         let mut leftovers = false;
         for one in usable {
             if !one.requirements.iter().any(|feature| feature == "puppet-agent") {
                 scripts::note_puppet(&one.source, &one.text, sink);
             }
             code_lines::note(std::iter::once((one.source.as_str(), one.text.as_str())), &[], sink);
+            scripts::note_commands(&one.text, &self.parameters, sink);
             if matches!(one.method, InputMethod::Environment | InputMethod::Both) {
                 scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
+                scripts::follow(&one.source, &one.text, &mut self.parameters, sink);
             }
             leftovers |= processes::note_script(&one.source, &one.text, false, &[], sink);
         }
@@ -286,7 +289,7 @@ impl Task<'_> {
             usable.iter().any(|one| matches!(one.method, InputMethod::Environment | InputMethod::Both));
         scripts::note_secrets(&self.parameters, in_environment, sink);
         if let Some(command) = self.parameters.commands.first() {
-            any_command::note(sink, &["parameters", command], command, any_command::Given::Command);
+            any_command::note_once(sink, &["parameters", command], command, any_command::Given::Command);
         }
         if self.metadata.private {
             sink.add("private", Effect::Note, &["private"], "Puppet's tools do not list it; it has the tag private");
@@ -294,7 +297,7 @@ impl Task<'_> {
         leftovers
     }
 
-    fn text(&self, origin: &str, leftovers: bool) -> String {
+    fn text(&self, origin: &str, enabled: bool, leftovers: bool) -> String {
         let parameters: Map<String, Value> = self
             .parameters
             .schemas
@@ -329,7 +332,7 @@ impl Task<'_> {
             description: &self.metadata.description,
             runner_type: "local-shell-script",
             entry_point: supplied::RUNNER,
-            enabled: self.parameters.commands.is_empty(),
+            enabled,
             tags: &tags,
             parameters,
             bolt,

@@ -13,6 +13,7 @@ use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::{Sink, truth};
 use crate::pack::import::scripted::{Parameter, limit_values};
 use crate::pack::import::secrets;
+use crate::pack::import::shell;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::steps::{MAX_TIMEOUT, StepsAction, Variable};
 use crate::pack::import::{any_command, code_lines, processes};
@@ -55,7 +56,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
             Err((code, message)) => sink.add(code, Effect::Blocks, &["sequence"], message),
         }
     }
-    let Steps { scripts, rewritten, misplaced, accounts, secret_arguments, others, given, .. } = reading;
+    let Steps { mut scripts, rewritten, misplaced, accounts, secret_arguments, others, given, .. } = reading;
     for index in given {
         let name = &parameters[index].source;
         any_command::note(&mut sink, &["options", name], name, any_command::Given::Command);
@@ -78,6 +79,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
     for message in secret_arguments {
         sink.add(secrets::CODE, Effect::Note, &["sequence"], message);
     }
+    shell::follow_between(&mut scripts);
     limit_values(&mut parameters, &scripts, &mut sink);
     leftover::note_variables(&planned, &parameters, &context, &mut sink);
     leftover::describe(job, &mut sink);
@@ -90,6 +92,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, job: &Value) ->
         let report = report(name, path, sink);
         return Converted { report, action_file: None, files: BTreeMap::new(), registered: None };
     }
+    secrets::note_in_environment(&parameters, "options", &mut sink);
     let leftovers = processes::note_steps(&planned, run_as.as_deref() == Some("root"), &["sequence"], &mut sink);
     let mut variables: BTreeMap<String, Variable> = context.variables.into_iter().collect();
     variables.extend(parameters.iter().zip(delimiters).map(|(parameter, delimiter)| {

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::flow::Source;
 pub(super) use super::programs::EXPANDED;
 
+mod paths;
+
 /// Most texts of one variable, and ways of one word, beyond which its content counts as unknown.
 const MAX_TEXTS: usize = 40;
 /// Most words of a text.
@@ -142,6 +144,8 @@ pub(super) struct Contents {
     assigned: BTreeSet<String>,
     /// Lists of commands around that place.
     regions: Vec<Region>,
+    /// Variables of the texts of files that are written somewhere.
+    written: BTreeSet<String>,
 }
 
 /// Kind of a list of commands.

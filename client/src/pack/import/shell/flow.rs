@@ -1,14 +1,18 @@
 //! Limits that values must have, given where they and the variables made of them are read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::limit::Limit;
-use super::{Refused, ScriptValue, programs};
+use super::ScriptValue;
+use super::files::{self, Kind, Run, Written};
+use super::limit::{Input, Limit};
 
 mod graph;
 mod named;
+mod needs;
 
 use graph::{Graph, Origins, Taint};
+
+pub(super) use needs::{Needs, needs};
 
 /// Name of the variable that holds all positional parameters. Each has a variable of its own besides, its number.
 pub(super) const POSITIONAL: &str = "@";
@@ -65,8 +69,8 @@ pub(super) enum Use {
     Program,
     /// Names the program of this command, and is nothing else: no shell reads it.
     Name(usize),
-    /// Names the file that is the input of a command.
-    File,
+    /// Chooses the input of this command: its file, or what a program fetches for it.
+    File(usize),
     /// Names the working directory of what follows.
     Directory,
     /// Is in quoted text beside the name of this command's program, which may read it as code; `true` where it names
@@ -76,10 +80,14 @@ pub(super) enum Use {
     Executed(String),
     /// Is code of this reader.
     Code(Limit, String),
+    /// Chooses what is run: the text of an interpreter, a directory of programs, or what arithmetic evaluates.
+    Chosen,
     /// Chooses code of this reader, which a program fetches.
     Fetched(String),
     /// Is the start of an argument, which must be no option.
     Operand,
+    /// Is a word of a command, or a part of one, that is split into words.
+    Split(Split),
     /// Becomes a part of the value of a variable; `true` in its first word.
     Assigned(String, bool),
     /// Chooses the value of a variable, which a program fetches.
@@ -88,6 +96,18 @@ pub(super) enum Use {
     Argument(usize, Given),
     /// Is in a here-document of this command.
     Here(usize, Here),
+}
+
+/// Word that an expansion without quotes is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) program: String,
+    /// Limit by which a value stays one word.
+    pub(super) limit: Limit,
+    /// The expansion begins the word, so that its first word may be an option.
+    pub(super) begins: bool,
+    /// Options of the program may start others.
+    pub(super) starts: bool,
 }
 
 /// Place in an argument.
@@ -99,6 +119,8 @@ pub(super) struct Given {
     pub(super) begins_word: bool,
     /// Number of the argument. None where it depends on how many words are before it.
     pub(super) number: Option<usize>,
+    /// The argument is sent, and does not choose what is fetched.
+    pub(super) is_sent: bool,
 }
 
 /// Place in a here-document.
@@ -119,8 +141,8 @@ pub(super) struct CommandFacts {
     pub(super) reads: Vec<String>,
     /// True if one variable gets all of its input.
     pub(super) reads_whole: bool,
-    /// The limit that code in its input needs; `true` for code of a shell.
-    pub(super) input: Option<(Limit, bool)>,
+    /// The limit that its input needs, by what it is to the program.
+    pub(super) input: Option<(Limit, Input)>,
     /// Its input is that of the list of commands around it.
     pub(super) inherits: bool,
     /// Its operands choose what it writes.
@@ -129,6 +151,8 @@ pub(super) struct CommandFacts {
     pub(super) feeds: bool,
     /// Begins or ends a list of commands.
     pub(super) is_compound: bool,
+    /// Fills a variable that the script names at run time.
+    pub(super) fills_any: bool,
 }
 
 /// Facts about a script.
@@ -143,12 +167,20 @@ pub(super) struct Facts {
     /// Words that name files to write, and those that may name files to run.
     pub(super) written: BTreeSet<String>,
     pub(super) run: BTreeSet<String>,
-    /// Words that name files of code.
-    pub(super) code: BTreeSet<String>,
+    /// Reads a variable that the script names at run time.
+    pub(super) reads_any: bool,
+    /// Runs a variable as a command.
+    pub(super) runs_variable: bool,
+    /// Files of code that are run.
+    pub(super) runs: Vec<Run>,
+    /// Commands that run the files which they find.
+    pub(super) finders: BTreeSet<usize>,
+    /// Directories that the script goes to.
+    pub(super) directories: Vec<String>,
     /// Commands, and words that may name files that they write out.
     pub(super) read: Vec<(usize, String)>,
     /// Commands, and the files that they write.
-    pub(super) written_by: Vec<(usize, String)>,
+    pub(super) writes: Vec<(usize, Written)>,
     /// Lists of commands, from the first one to before the last, whose output is the input of a pipeline.
     pub(super) outputs: Vec<(std::ops::Range<usize>, usize)>,
     /// Values of arguments of the script.
@@ -168,26 +200,32 @@ impl Facts {
             let pipeline = self.commands.get(*command).map(|command| command.pipeline);
             let later = self.commands.iter().skip(command + 1).filter(|command| Some(command.pipeline) == pipeline);
             self.written.contains(file)
-                && later.into_iter().any(|command| command.input.is_some_and(|(_, shell)| shell))
+                && later.into_iter().any(|command| command.input.is_some_and(|(_, input)| input >= Input::Code))
         };
-        !self.written.is_disjoint(&self.run) || self.read.iter().any(is_read)
+        let is_run = |(_, written): &(usize, Written)| written.kind == Kind::Text && self.run_of(written).is_some();
+        !self.written.is_disjoint(&self.run) || self.read.iter().any(is_read) || self.writes.iter().any(is_run)
+    }
+
+    /// True if a variable that is run may have the value of any other one.
+    fn runs_any(&self) -> bool {
+        self.runs_variable && (self.reads_any || self.commands.iter().any(|command| command.fills_any))
+    }
+
+    /// Returns the file that is run, of what is written there.
+    fn run_of(&self, written: &Written) -> Option<&Run> {
+        let runs = self.runs.iter().filter(|run| files::is_run(written, run, &self.directories));
+        runs.max_by_key(|run| (run.input, run.limit))
     }
 
     /// True if it runs a file by a relative path, or a program that runs what lies in the working directory.
     pub(super) fn runs_relative(&self) -> bool {
-        const ENDS: [&str; 6] = [".sh", ".bash", ".py", ".pl", ".rb", ".js"];
-        // An expansion is a control character, and may be any path.
-        let relative = |word: &&String| !word.starts_with(|c: char| "/~$-".contains(c) || c.is_control());
-        let runs = |word: &String| word.contains('/') || ENDS.iter().any(|end| word.ends_with(end));
-        self.code.iter().any(|word| relative(&word))
-            || self.run.iter().filter(relative).any(runs)
-            || self.commands.iter().any(|command| programs::runs_directory(&command.program))
-    }
-
-    /// Returns the commands that write a file of code.
-    fn writing_code(&self) -> BTreeSet<usize> {
-        let writes = self.written_by.iter().filter(|(_, file)| self.code.contains(file));
-        writes.map(|(command, _)| *command).collect()
+        let is_listed = |command: &CommandFacts| {
+            command.program == "xargs" && command.input.is_some_and(|(_, input)| input == Input::Shell)
+        };
+        self.runs.iter().any(Run::is_relative)
+            || !self.finders.is_empty()
+            || self.run.iter().any(|word| files::is_script(word))
+            || self.commands.iter().any(is_listed)
     }
 
     /// True for a command whose input is that of commands in it: a list, or a function.
@@ -206,113 +244,6 @@ pub(in crate::pack::import) struct Need {
     pub(in crate::pack::import) reader: String,
     /// The value was followed to the reader. Otherwise the script may evaluate it on a way that is not followed.
     pub(in crate::pack::import) followed: bool,
-}
-
-/// Needs of a script.
-#[derive(Debug, Default)]
-pub(super) struct Needs {
-    /// Limits that go beyond the schemas of values, by the index of the value.
-    pub(super) limits: Vec<(usize, Need)>,
-    /// Values that name programs, and become no code.
-    pub(super) programs: BTreeSet<usize>,
-    /// Values that a program in another language may start programs with, and directories of programs that are run.
-    pub(super) started: BTreeSet<usize>,
-    /// Values of which a part may be an argument of its own.
-    pub(super) cut: BTreeSet<usize>,
-}
-
-/// Reader that takes text for code.
-struct Reader {
-    limit: Limit,
-    name: String,
-    /// The text names a program.
-    program: bool,
-}
-
-/// Command whose program a value names.
-struct Named {
-    value: usize,
-    command: usize,
-}
-
-/// Returns what values must be limited to, and which ones name programs.
-pub(super) fn needs(facts: &Facts, values: &[ScriptValue], operands: &mut Vec<usize>) -> Result<Needs, Refused> {
-    let graph = Graph::new(facts);
-    let all = graph.origins(values, Taint::Part, None);
-    // A variable that is run as a command names its program by its first word.
-    let first = graph.origins(values, Taint::First, Some(&all));
-    let fetched = graph.origins(values, Taint::Fetched, None);
-    let mut needs: BTreeMap<usize, Need> = BTreeMap::new();
-    let mut named: Vec<Named> = Vec::new();
-    let mut cut = BTreeSet::new();
-    let (is_relative, mut directories) = (facts.runs_relative(), Vec::new());
-    for (source, place) in &facts.uses {
-        let parts = of(source, &all);
-        let firsts = if matches!(source, Source::Cut(_)) { parts.clone() } else { of(source, &first) };
-        let refused = |index: usize, what: &str| {
-            let value = &values[index];
-            let through = match source.variable() {
-                Some(name) if is_positional(name) => ", by an argument of the script".to_owned(),
-                Some(name) if name != value.variable => format!(", by the variable {name}"),
-                _ => String::new(),
-            };
-            Refused::new(format!("{} names {what}{through}", value.name))
-        };
-        let unlisted = |indices: &[usize]| indices.iter().copied().find(|index| !values[*index].listed);
-        match place {
-            Use::Operand => {
-                operands.extend(&firsts);
-                let renamed = |index: &usize| source.variable().is_some_and(|name| name != values[*index].variable);
-                cut.extend(firsts.iter().copied().filter(renamed));
-            }
-            Use::Executed(name) => {
-                if let Some(index) = unlisted(&parts) {
-                    return Err(refused(index, &format!("a program, by the variable {name}")));
-                }
-            }
-            Use::Name(command) => {
-                // All of it is the name.
-                let unlisted: Vec<usize> = parts.iter().copied().filter(|index| !values[*index].listed).collect();
-                if let Some(index) = unlisted.first().filter(|_| graph.output_is_read(*command)) {
-                    return Err(refused(*index, "a program"));
-                }
-                operands.extend(&unlisted);
-                named.extend(unlisted.into_iter().map(|value| Named { value, command: *command }));
-            }
-            Use::Directory if is_relative => directories.extend(&parts),
-            Use::Fetched(reader) => {
-                if let Some(index) = unlisted(&firsts) {
-                    return Err(refused(index, &format!("what {reader} runs")));
-                }
-            }
-            _ => {}
-        }
-        for reader in graph.read_by(place) {
-            if reader.program {
-                if let Some(index) = unlisted(&firsts).filter(|_| !matches!(place, Use::Name(_))) {
-                    return Err(refused(index, "a program"));
-                }
-                if let Some(name) = source.variable()
-                    && let Some(index) = unlisted(&of(source, &fetched))
-                {
-                    let value = &values[index].name;
-                    return Err(Refused::new(format!("{value} names what is run, by the variable {name}")));
-                }
-            }
-            for index in parts.iter().copied() {
-                let known = needs.get(&index).map_or(values[index].limit, |need| need.limit);
-                if reader.limit > known {
-                    needs.insert(index, Need { limit: reader.limit, reader: reader.name.clone(), followed: true });
-                }
-            }
-        }
-    }
-    if !named.is_empty() {
-        named::check(&graph, values, &all, &named, &mut needs)?;
-    }
-    let started = facts.started.iter().chain(&directories).copied().filter(|index| !values[*index].listed).collect();
-    let programs = named.into_iter().map(|named| named.value).collect();
-    Ok(Needs { limits: needs.into_iter().collect(), programs, started, cut })
 }
 
 /// Returns the values in arguments of programs, with the program, in the order of the script.

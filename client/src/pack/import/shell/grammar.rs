@@ -169,6 +169,11 @@ impl Arguments {
         std::ptr::eq(self.grammar, other.grammar) && self.pending == other.pending && of(self) == of(other)
     }
 
+    /// True for the arguments of an interpreter, and not of a program that starts another one.
+    pub(super) fn is_interpreter(&self) -> bool {
+        !self.grammar.names.is_empty()
+    }
+
     /// Number of operands so far.
     pub(super) fn operands(&self) -> usize {
         self.operands

@@ -15,6 +15,17 @@ pub(in crate::pack::import) enum Limit {
     Number,
 }
 
+/// Meaning that its input has for a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Input {
+    /// Words that it hands on, or text that it gives to another program somewhere else.
+    Words,
+    /// Code in a language of its own.
+    Code,
+    /// Code of a shell, which begins with the name of a program, or names of files of code.
+    Shell,
+}
+
 impl Limit {
     /// Returns the strictest limit that all characters of `text` fit.
     pub(in crate::pack::import) fn of(text: &str) -> Limit {

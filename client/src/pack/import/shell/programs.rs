@@ -3,6 +3,15 @@
 use super::grammar::Role;
 use super::limit::Limit;
 
+mod building;
+mod fetching;
+mod variables;
+
+pub(super) use building::{is_told_where, runs_directory};
+pub(super) use fetching::{fetches, fetches_from_aws, lists, sends};
+pub(in crate::pack::import) use variables::is_executed;
+pub(super) use variables::{EVALUATED, leads_to_programs};
+
 /// Character for an expansion in a word, which no name has.
 pub(super) const EXPANDED: char = '\u{1}';
 
@@ -73,72 +82,8 @@ const REPEATING: &[&str] = &[
     "ruby", "node", "php", "bash", "sh", "xxd", "seq",
 ];
 
-/// Programs whose output is of the caller's choice where the caller chooses their operands.
-const FETCHING: &[&str] = &[
-    "curl", "wget", "aws", "gsutil", "gcloud", "az", "scp", "git", "http", "lynx", "fetch", "cat", "zcat", "bzcat",
-    "xzcat", "gunzip", "tar", "unzip", "openssl", "nc", "ncat", "socat", "dig", "ssh",
-];
-
 /// Programs to which a value that begins with `-` is no option.
 const WITHOUT_OPTIONS: &[&str] = &["echo", "printf", "[", "test", "[[", "case", "for", "select", "return", "exit"];
-
-/// Variables whose values name programs, files of code, or text that the shell expands.
-const EXECUTED: &[&str] = &[
-    "PATH",
-    "BASH_ENV",
-    "ENV",
-    "PS0",
-    "PS1",
-    "PS2",
-    "PS4",
-    "PROMPT_COMMAND",
-    "EDITOR",
-    "VISUAL",
-    "PAGER",
-    "MANPAGER",
-    "SHELL",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "GIT_EDITOR",
-    "GIT_PAGER",
-    "GIT_ASKPASS",
-    "GIT_EXEC_PATH",
-    "GIT_EXTERNAL_DIFF",
-    "GIT_PROXY_COMMAND",
-    "SSH_ASKPASS",
-    "SUDO_ASKPASS",
-    "LESSOPEN",
-    "PERL5DB",
-    "PERL5OPT",
-    "PERL5LIB",
-    "PERLLIB",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "PYTHONSTARTUP",
-    "RUBYOPT",
-    "RUBYLIB",
-    "NODE_OPTIONS",
-    "NODE_PATH",
-    "JAVA_TOOL_OPTIONS",
-    "_JAVA_OPTIONS",
-    "RSYNC_RSH",
-    "CVS_RSH",
-    "TAR_OPTIONS",
-    "GCONV_PATH",
-    "PSQL_PAGER",
-    "PSQLRC",
-    "AWKPATH",
-    "BROWSER",
-    "MANROFFOPT",
-    "OPENSSL_CONF",
-    "SYSTEMD_EDITOR",
-    "SYSTEMD_PAGER",
-];
-
-/// True for a variable whose value is run, or decides what is run.
-pub(in crate::pack::import) fn is_executed(variable: &str) -> bool {
-    EXECUTED.contains(&variable) || ["LD_", "DYLD_", "GIT_CONFIG", "BASH_FUNC_"].iter().any(|p| variable.starts_with(p))
-}
 
 /// True if the option `option` of the prefix `program` takes the next word.
 pub(super) fn prefix_takes_word(program: &str, option: &str) -> bool {
@@ -187,14 +132,24 @@ pub(super) fn splits_command(program: &str, option: &str) -> bool {
     program == "env" && (short || option.starts_with("--split-string"))
 }
 
+/// True for a reader of code by which no other program is started, and which names no variable: a query, or the name of a
+/// service.
+pub(super) fn only_reads(reader: &str) -> bool {
+    ["jq", "yq"].contains(&reader) || super::starters::manages_services(reader)
+}
+
+/// True if a command takes words of a value for what they are, whatever they are: it has no options by which they do harm.
+pub(super) fn takes_any_words(program: &str) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "echo", "printf", "[", "test", "[[", "case", "for", "select", "in", "return", "exit", ":", "true", "false",
+        "shift", "break", "continue", "cd", "sleep", "set",
+    ];
+    PROGRAMS.contains(&program)
+}
+
 /// True if the output of `program` repeats what it is given.
 pub(super) fn repeats(program: &str) -> bool {
     REPEATING.contains(&program)
-}
-
-/// True if the operands of `program` choose its output.
-pub(super) fn fetches(program: &str) -> bool {
-    FETCHING.contains(&program)
 }
 
 /// True if `program` may write a part of a line that it reads or is given. Others write whole lines.
@@ -220,18 +175,59 @@ pub(super) fn copies(program: &str) -> bool {
     COPYING.contains(&program)
 }
 
-/// True for a program that runs what a file of the working directory says.
-pub(super) fn runs_directory(program: &str) -> bool {
-    const PROGRAMS: &[&str] =
-        &["make", "gmake", "rake", "gradle", "ant", "mvn", "npm", "yarn", "pnpm", "bundle", "tox", "vagrant", "invoke"];
-    PROGRAMS.contains(&program)
-}
-
 /// True if options of `program` may start programs or write files.
 pub(super) fn starts_by_options(program: &str) -> bool {
     const PROGRAMS: &[&str] = &[
-        "find", "tar", "ssh", "scp", "sftp", "rsync", "sed", "git", "curl", "wget", "zip", "apt-get", "yum", "sort",
-        "docker", "man", "tcpdump", "split",
+        "find",
+        "tar",
+        "ssh",
+        "scp",
+        "sftp",
+        "rsync",
+        "sed",
+        "git",
+        "curl",
+        "wget",
+        "zip",
+        "apt-get",
+        "yum",
+        "sort",
+        "docker",
+        "man",
+        "tcpdump",
+        "split",
+        "apt",
+        "dnf",
+        "zypper",
+        "rpm",
+        "dpkg",
+        "cpio",
+        "mail",
+        "mailx",
+        "sendmail",
+        "nmap",
+        "unzip",
+        "7z",
+        "less",
+        "ip",
+        "nc",
+        "ncat",
+        "socat",
+        "openssl",
+        "pip",
+        "pip3",
+        "npm",
+        "gem",
+        "kubectl",
+        "podman",
+        "helm",
+        "terraform",
+        "ansible",
+        "java",
+        "make",
+        "mvn",
+        "gradle",
+        "busybox",
     ];
     PROGRAMS.contains(&program)
 }
@@ -265,6 +261,8 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
         // Files of code, commands, and words that the shell expands.
         "hash" | "enable" | "bind" | "complete" | "compgen" => (Role::Program, Limit::Path),
         "let" => (Role::Unknown, Limit::Number),
+        // Runs what follows as a command.
+        "jobs" if place.last == "-x" => (Role::Program, Limit::Path),
         // The shell evaluates the index of an array in a name.
         "unset" | "read" | "mapfile" | "readarray" | "getopts" => (Role::Unknown, Limit::Path),
         "[" | "test" | "[[" if place.last == "-v" => (Role::Unknown, Limit::Word),

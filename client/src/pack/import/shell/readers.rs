@@ -46,6 +46,7 @@ const OPAQUE: &[&str] = &[
     "mongo",
     "mongosh",
     "influx",
+    "ansible-playbook",
 ];
 
 pub(super) const SHELLS: &[&str] = &["bash", "sh", "dash", "zsh", "ksh", "ash", "rbash", "fish", "csh", "tcsh"];
@@ -291,7 +292,7 @@ const GRAMMARS: &[Grammar] = &[
         ..COMMON
     },
     Grammar {
-        names: &["su", "runuser"],
+        names: &["su"],
         limit: Limit::Path,
         shell: true,
         flags: "-lmpP",
@@ -301,6 +302,19 @@ const GRAMMARS: &[Grammar] = &[
         long: &[("command", CODE), ("shell", FILE), ("group", DATA), ("user", DATA)],
         long_flags: &["login", "preserve-environment", "pty"],
         first: Role::Data,
+        after_code: Role::Data,
+        permutes: true,
+        ..COMMON
+    },
+    // Its code is that of a shell, as an argument or as input.
+    Grammar {
+        names: &["newgrp", "sg"],
+        limit: Limit::Path,
+        shell: true,
+        flags: "-l",
+        code: "c",
+        first: Role::Data,
+        rest: Role::Code,
         after_code: Role::Data,
         permutes: true,
         ..COMMON

@@ -9,11 +9,12 @@ use super::contents::{Contents, Kind};
 use super::flow::{CommandFacts, Facts, Source};
 use super::limit::Limit;
 use super::simple::{EXPANDED, Simple};
-use super::{Part, Refused, ScriptValue};
+use super::{Part, Refused, ScriptValue, programs};
 
 mod arithmetic;
 mod commands;
 mod expansion;
+mod files;
 mod here;
 mod lists;
 mod literal;
@@ -65,6 +66,8 @@ const MAX_NAME: usize = 200;
 const MAX_WORD: usize = 64 << 10;
 /// Most lists of commands whose output is piped.
 const MAX_LISTS: usize = 500;
+/// Most files that are written, and most that are run.
+const MAX_FILES: usize = 500;
 /// Most here-documents of one line.
 const MAX_HERE: usize = 100;
 
@@ -147,6 +150,9 @@ fn scan_once(tokens: &[Token], values: &[ScriptValue], contents: Contents) -> Ou
         scanner.end_command(true);
         scanner.frames.pop();
     }
+    for name in programs::EVALUATED {
+        scanner.code(name, Limit::Number, "arithmetic of the shell");
+    }
     if scanner.is_overfull {
         return Err(Refused::new("a command with many variables that may be words or none; write quotes around them"));
     }
@@ -199,6 +205,8 @@ struct Frame {
     is_pattern: bool,
     /// First commands of the lists that are open, and the functions whose bodies they are.
     lists: Vec<(usize, Option<String>)>,
+    /// Arrays whose keys are text before each of these lists.
+    associative: Vec<BTreeSet<String>>,
     /// The command at hand depends on one before: `&&`.
     conditional: bool,
     /// Function whose body comes next.
@@ -215,8 +223,8 @@ struct Scanner<'a> {
     frames: Vec<Frame>,
     here: Vec<HereDocument>,
     pipeline: usize,
-    /// Sources in words of the `[[ ]]` at hand, by the number of the word.
-    tests: Vec<(usize, Source)>,
+    /// Sources in words of the `[[ ]]` at hand, by the number of the word; `true` for one that chooses what is fetched there.
+    tests: Vec<(usize, Source, bool)>,
     /// Words of it that are arithmetic operators.
     operators: Vec<usize>,
     parameters: Vec<parameter::Parameter>,
@@ -256,8 +264,9 @@ impl Scanner<'_> {
             || facts.outputs.len() > MAX_LISTS
             || word > MAX_WORD
             || self.here.len() > MAX_HERE
+            || facts.writes.len().max(facts.runs.len()) > MAX_FILES
         {
-            return Err(Refused::new("it has too many commands or here-documents, or too long a word"));
+            return Err(Refused::new("it has too many commands, here-documents or files, or too long a word"));
         }
         Ok(())
     }

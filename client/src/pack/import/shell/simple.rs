@@ -47,6 +47,8 @@ pub(super) struct Simple {
     /// First command of the list that ends before it.
     pub(super) closed: Option<usize>,
     words: Vec<String>,
+    /// The same as paths, as far as they are known.
+    paths: Vec<String>,
     last: String,
     operands: usize,
     arguments: Option<Arguments>,
@@ -118,7 +120,12 @@ impl Simple {
     pub(super) fn given(&self) -> Given {
         let operands = usize::from(self.program.as_deref() == Some("printf"));
         let begins_word = programs::names_program(&self.word);
-        Given { begins: self.operands <= operands && begins_word, begins_word, number: Some(self.words.len()) }
+        Given {
+            begins: self.operands <= operands && begins_word,
+            begins_word,
+            number: Some(self.words.len()),
+            is_sent: programs::sends(self.program.as_deref().unwrap_or_default(), &self.last),
+        }
     }
 
     /// True at the start of an argument that this program may take for an option by which it starts programs.
@@ -132,13 +139,6 @@ impl Simple {
     pub(super) fn given_to(&self) -> Option<&str> {
         let program = self.program.as_deref().filter(|_| self.redirect.is_none())?;
         (self.is_started || !programs::is_builtin(program)).then_some(program)
-    }
-
-    /// Returns the word at hand if it is code of another shell.
-    pub(super) fn code_of_shell(&self) -> Option<&str> {
-        let evaluates = matches!(self.program.as_deref(), Some("eval" | "trap"));
-        let is_shell = evaluates || self.arguments.as_ref().is_some_and(|arguments| arguments.grammar.shell);
-        (is_shell && matches!(self.reading(), Reading::Code(..))).then_some(self.word.as_str())
     }
 
     /// Notes what the code of a word does with the arguments after it.
@@ -218,7 +218,7 @@ impl Simple {
         // A variable may name an interpreter.
         if self.loose && program.contains(EXPANDED) && CODE_OPTIONS.contains(&self.last.as_str()) {
             let names = programs::names_program(&self.word);
-            return Reading::Code(Limit::Number, program.replace(EXPANDED, "$"), names);
+            return Reading::Code(Limit::Number, shown(program), names);
         }
         let names = (PREFIXES.contains(&self.last.as_str()) && self.last != "exec")
             || ["-exec", "-execdir", "-ok", "-okdir", "--"].contains(&self.last.as_str())
@@ -245,6 +245,9 @@ impl Simple {
             {
                 Role::Program
             }
+            Role::Unknown if starters::starts(program) && grammar.names.is_empty() && self.last == "--" => {
+                Role::Program
+            }
             // The word may belong to an option.
             Role::Program if starters::starts(program) && starters::takes_word(&self.last) => Role::Unknown,
             // Options of ssh, but for commands.
@@ -267,7 +270,7 @@ impl Simple {
     }
 
     fn as_read(&self, role: Role, limit: Limit, shell: bool, begins: bool, program: &str) -> Reading {
-        let code = |names: bool| Reading::Code(limit, program.to_owned(), names);
+        let code = |names: bool| Reading::Code(limit, shown(program), names);
         match role {
             Role::Data => Reading::Data,
             Role::Program => Reading::Program,
@@ -376,6 +379,14 @@ pub(super) fn assignment(word: &str) -> Option<&str> {
     let name = name.strip_suffix('+').unwrap_or(name);
     let name = name.split_once('[').filter(|(_, index)| index.ends_with(']')).map_or(name, |(name, _)| name);
     is_name(name).then_some(name)
+}
+
+/// Returns a program as messages name it.
+fn shown(program: &str) -> String {
+    if program.chars().all(|c| c == EXPANDED) {
+        return "the program that a variable names".to_owned();
+    }
+    program.replace(EXPANDED, "$")
 }
 
 fn last_component(word: &str) -> String {

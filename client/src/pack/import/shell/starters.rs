@@ -41,7 +41,6 @@ const STARTERS: &[&str] = &[
     "sshpass",
     "tmux",
     "screen",
-    "sg",
     "npx",
     "ansible",
     "parallel-ssh",
@@ -56,6 +55,42 @@ const STARTERS: &[&str] = &[
     "tini",
     "dumb-init",
     "lxc-attach",
+    "setarch",
+    "linux32",
+    "linux64",
+    "choom",
+    "eatmydata",
+    "faketime",
+    "proxychains",
+    "proxychains4",
+    "torsocks",
+    "ssh-agent",
+    "dbus-run-session",
+    "dbus-launch",
+    "xvfb-run",
+    "valgrind",
+    "cpulimit",
+    "firejail",
+    "bwrap",
+    "proot",
+    "run0",
+    "systemd-nspawn",
+    "catchsegv",
+    "softlimit",
+    "chpst",
+    "setuidgid",
+    "envdir",
+    "coreutils",
+    "toybox",
+    "caffeinate",
+    "hyperfine",
+    "runuser",
+    "uclampset",
+    "rlwrap",
+    "ip",
+    "gcloud",
+    "salt",
+    "salt-call",
 ];
 
 /// Their arguments: behind options, which are not known, stands the name of a program.
@@ -106,7 +141,8 @@ pub(super) fn grammar(program: &str) -> Option<&'static Grammar> {
 
 /// True for programs that start the one after their first operand, which is data.
 pub(super) fn starts_second(program: &str) -> bool {
-    ["flock", "chroot", "taskset", "gosu", "su-exec", "runcon"].contains(&program)
+    ["flock", "chroot", "taskset", "gosu", "su-exec", "runcon", "setarch", "setuidgid", "envdir", "faketime"]
+        .contains(&program)
 }
 
 /// True for an option of such a program whose operand is the next word.

@@ -6,6 +6,7 @@ use super::*;
 
 mod arguments;
 mod attacks;
+mod chosen;
 mod code;
 mod directories;
 mod matrix;
@@ -136,7 +137,7 @@ fn places_in_which_no_limit_helps_are_refused() {
     }
     let named = [Part::Text("echo ${".to_owned()), Part::Value(0), Part::Text("}".to_owned())];
     assert!(rewrite(&named, &[value("a")], &[]).unwrap_err().to_string().contains("the name of a variable"));
-    let arguments = rewritten("C=\"ls -l {{a}}\"\nC=\"$C {{b}}\"\n$C").unwrap();
+    let arguments = rewritten("C=(ls -l {{a}} {{b}})\n\"${C[@]}\"").unwrap();
     assert_eq!(arguments.needs, [], "a value after the program");
     let listed = ScriptValue { limit: Limit::Word, listed: true, ..value("a") };
     assert!(rewrite(&parts("{{a}} x", &["a"]), &[listed], &[]).is_ok());

@@ -69,7 +69,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
             reading.sink.add(code, Effect::Blocks, &["mainSteps"], message);
         }
     }
-    let Reading { mut sink, scripts, steps, given, timeout, .. } = reading;
+    let Reading { mut sink, mut scripts, steps, given, timeout, .. } = reading;
     for index in given {
         if !is_read(&steps, &parameters[index].value.variable) {
             parameters[index].join_lines(&mut sink);
@@ -79,6 +79,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
     if steps.is_empty() && !blocked(&sink) {
         sink.add("windows", Effect::Blocks, &["mainSteps"], "no step of it runs on Linux");
     }
+    shell::follow_between(&mut scripts);
     limit_values(&mut parameters, &scripts, &mut sink);
     sink.add(
         "runs_as_root",
@@ -96,6 +97,7 @@ pub(super) fn convert(tree: &SourceTree, path: &str, name: &str, document: &Valu
         return Converted { report: report(sink), action_file: None, files: BTreeMap::new(), registered: None };
     }
     note_keys(document, &mut sink);
+    secrets::note_in_environment(&parameters, "parameters", &mut sink);
     let leftovers = processes::note_steps(&steps, true, &["mainSteps"], &mut sink);
     if timeout > MAX_TIMEOUT {
         let message = format!("its steps may take {timeout} seconds together; an action may take a day");

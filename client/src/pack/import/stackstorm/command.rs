@@ -2,17 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::defaults::{ask_caller, template_message};
 use super::draft::{Draft, Run, Surroundings};
+use super::jinja::judge::{Analysed, judge};
 use super::jinja::names::{Kind, Names};
 use super::jinja::shell::rewrite;
-use super::jinja::{self, Base, Piece, Refused};
-use super::places;
+use super::jinja::{self, Base, Piece, Refused, ValueOf};
 use super::schema::{holds_secret, is_template};
+use super::values::{bolt_name, is_listed};
+use super::{places, values};
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
+use crate::pack::import::shell::programs::is_executed;
 use crate::pack::import::{any_command, processes};
 
 const PLACE: [&str; 2] = ["parameters", "cmd"];
@@ -39,9 +42,13 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     let names = if templates { names(around, draft) } else { Names::default() };
     let script = match (&command, given) {
         (Some(command), _) if is_template(command) => from_template(draft, &names, command)?,
-        (Some(command), _) => format!("{}\n", command.trim_end()),
-        // StackStorm gives it to bash as well.
-        (None, given) => format!("exec bash -c -- \"${{BOLT_PARAM_{}}}\"\n", given.unwrap_or_default()),
+        (Some(command), _) => {
+            let mut text = Analysed::default();
+            text.text(command);
+            judge_text(draft, &names, text)?;
+            format!("{}\n", command.trim_end())
+        }
+        (None, given) => run(&given.unwrap_or_default()),
     };
     let mut head = format!("#!/bin/bash\n# Imported from StackStorm: the command of {}\n", draft.path);
     head += &places::lines(draft, &names)?;
@@ -68,7 +75,12 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     })
 }
 
-/// Makes the command a parameter, and returns the name of its variable; `None` after a blocking finding.
+/// Returns a script that runs the value of a parameter. StackStorm gives it to bash as well.
+fn run(bolt: &str) -> String {
+    format!("exec bash -c -- \"${{BOLT_PARAM_{}}}\"\n", bolt.to_ascii_uppercase())
+}
+
+/// Makes the command a parameter, and returns its name in Bolt; `None` after a blocking finding.
 fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
     let mut schema = draft.settings.command_schema.as_object().cloned().unwrap_or_default();
     if schema.get("immutable").and_then(Value::as_bool) == Some(true) {
@@ -85,7 +97,6 @@ fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
     draft.add_parameter("cmd", &Value::Object(schema));
     let bolt = bolt_name(draft, "cmd")?;
     // The schema as it is written counts: a list of values that is none is dropped from it.
-    let is_listed = |schema: &Map<String, Value>| schema.get("enum").is_some_and(Value::is_array);
     if !draft.parameters.get(&bolt).is_some_and(is_listed) {
         any_command::note(&mut draft.sink, &PLACE, "cmd", any_command::Given::Command);
     }
@@ -94,7 +105,7 @@ fn of_caller(draft: &mut Draft<'_>) -> Option<String> {
         draft.block("secret_argument", &PLACE, message);
         return None;
     }
-    Some(bolt.to_ascii_uppercase())
+    Some(bolt)
 }
 
 fn from_template(draft: &mut Draft<'_>, names: &Names, command: &str) -> Option<String> {
@@ -107,26 +118,18 @@ fn from_template(draft: &mut Draft<'_>, names: &Names, command: &str) -> Option<
         draft.block("secret_argument", &PLACE, message);
         return None;
     }
-    let rewritten = match pieces.and_then(|pieces| rewrite(&pieces, names)) {
-        Ok(rewritten) => rewritten,
-        Err(refused) => {
-            let message = format!("its Jinja is not imported: {refused}; write a script that reads BOLT_PARAM_*");
-            draft.block("jinja", &PLACE, message);
-            return None;
-        }
+    let done = pieces.and_then(|pieces| match whole(draft, names, &pieces) {
+        Some(name) => Ok(Err(name)),
+        None => rewrite(&pieces, names).map(Ok),
+    });
+    let rewritten = match done {
+        Ok(Ok(rewritten)) => rewritten,
+        Ok(Err(name)) => return of_parameter(draft, names, &name),
+        Err(refused) => return refuse(draft, &refused),
     };
     let message = "values of callers were rendered into shell text; they are quoted variables of a script now";
     draft.sink.add("template_rewritten", Effect::Safer, &PLACE, message);
-    for name in &rewritten.fixed {
-        if !fix(draft, name) {
-            let message = format!("callers would choose a program or its options with {name}; write a script");
-            draft.block("any_program", &["parameters", name], message);
-            return None;
-        }
-        let message =
-            format!("callers could choose a program with {name}, or options that run one; it is immutable now");
-        draft.sink.add("parameter_fixed", Effect::Safer, &["parameters", name], message);
-    }
+    judge_text(draft, names, rewritten.analysed)?;
     for name in &rewritten.split {
         let message =
             format!("{name} is split at blanks into words, without quotes and patterns: callers choose options");
@@ -147,6 +150,68 @@ fn from_template(draft: &mut Draft<'_>, names: &Names, command: &str) -> Option<
     }
     forbid_empty(draft);
     Some(rewritten.script)
+}
+
+/// Blocks the action, since its Jinja is not imported.
+fn refuse<T>(draft: &mut Draft<'_>, refused: &Refused) -> Option<T> {
+    let message = format!("its Jinja is not imported: {refused}; write a script that reads BOLT_PARAM_*");
+    draft.block("jinja", &PLACE, message);
+    None
+}
+
+/// Limits parameters to what the variables of the environment and a text need; `None` after a blocking finding.
+fn judge_text(draft: &mut Draft<'_>, names: &Names, text: Analysed) -> Option<()> {
+    let mut all = Analysed::default();
+    // Variables whose values are run have a refusal of their own.
+    for (name, template) in draft.settings.env_templates.iter().filter(|(name, _)| !is_executed(name)) {
+        let pieces = jinja::parse(template).unwrap_or_default();
+        all.export(name, names.made_of(&pieces));
+    }
+    all.append(text);
+    // The author's own text needs no judgement.
+    if !all.has_places() {
+        return Some(());
+    }
+    match judge(&all, &|origin| values::allowed(draft, names, origin)) {
+        Ok(judged) => values::apply(draft, judged),
+        Err(refused) => return refuse(draft, &refused),
+    }
+    Some(())
+}
+
+/// Returns the parameter that is all of a command, so that its value is a command.
+fn whole(draft: &Draft<'_>, names: &Names, pieces: &[Piece]) -> Option<String> {
+    let is_blank = |piece: &&Piece| matches!(piece, Piece::Text(text) if text.trim().is_empty());
+    let [Piece::Value(ValueOf { base: Base::Name(name), filters })] =
+        pieces.iter().filter(|piece| !is_blank(piece)).collect::<Vec<_>>()[..]
+    else {
+        return None;
+    };
+    let schema = draft.parameters.get(&bolt_name(draft, name)?)?;
+    let is_text = matches!(Kind::of(schema), Kind::Text | Kind::Other);
+    (is_text && filters.is_empty() && !names.computed.contains_key(name)).then(|| name.clone())
+}
+
+/// Returns the script of a command that a parameter is. Without a default or a list of values the action is disabled.
+fn of_parameter(draft: &mut Draft<'_>, names: &Names, name: &str) -> Option<String> {
+    let bolt = bolt_name(draft, name)?;
+    let place = ["parameters", name];
+    let is_limited = draft
+        .parameters
+        .get(&bolt)
+        .is_some_and(|schema| is_listed(schema) || schema.get("immutable") == Some(&json!(true)));
+    if !is_limited && values::fix(draft, name) {
+        let message = format!("callers could replace the whole command with {name}; it is immutable now");
+        draft.sink.add("parameter_fixed", Effect::Safer, &place, message);
+    } else if !is_limited {
+        any_command::note(&mut draft.sink, &place, name, any_command::Given::Command);
+    }
+    let default = draft.parameters.get(&bolt).and_then(|schema| schema.get("default")).and_then(Value::as_str);
+    let mut text = Analysed::default();
+    text.text(default.unwrap_or_default());
+    judge_text(draft, names, text)?;
+    forbid_empty(draft);
+    Some(run(&bolt))
 }
 
 /// Returns what templates may name. Defaults that cannot be computed are dropped, and the caller gives those values.
@@ -196,18 +261,6 @@ fn unknown(draft: &Draft<'_>, piece: &Piece) -> Option<Refused> {
             condition.or_else(|| branch.body.iter().find_map(|piece| unknown(draft, piece)))
         }),
     }
-}
-
-fn bolt_name(draft: &Draft<'_>, source: &str) -> Option<String> {
-    draft.source_names.iter().find(|(_, known)| *known == source).map(|(bolt, _)| bolt.clone())
-}
-
-/// Makes a parameter immutable, if it has a default.
-fn fix(draft: &mut Draft<'_>, name: &str) -> bool {
-    let schema = bolt_name(draft, name).and_then(|bolt| draft.parameters.get_mut(&bolt));
-    let Some(schema) = schema.filter(|schema| schema.contains_key("default")) else { return false };
-    schema.insert("immutable".to_owned(), Value::Bool(true));
-    true
 }
 
 /// An empty value would leave `rm -rf {{directory}}/*` with the root directory.

@@ -2,13 +2,15 @@
 //! is parsed here and never rendered; whatever else it contains is refused by name.
 
 pub(super) mod filters;
+pub(super) mod judge;
 pub(super) mod names;
-mod readers;
 mod scan;
 pub(super) mod shell;
 mod words;
 
 use std::fmt;
+
+use crate::pack::import::shell::Limit;
 
 /// Maximum nesting of `if`.
 const MAX_DEPTH: usize = 8;
@@ -54,6 +56,17 @@ impl ValueOf {
             _ => false,
         };
         self.filters.iter().find(put)
+    }
+}
+
+impl ValueOf {
+    /// True if a filter may put characters into the value that a shell gives a meaning to.
+    fn adds_code(&self) -> bool {
+        let adds = |filter: &Filter| match (filter.name.as_str(), &filter.arguments[..]) {
+            ("join", [Literal::Text(text)]) | ("replace", [_, Literal::Text(text)]) => Limit::of(text) < Limit::Path,
+            _ => false,
+        };
+        self.filters.iter().any(adds)
     }
 }
 

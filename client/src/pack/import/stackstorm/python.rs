@@ -51,7 +51,9 @@ pub(super) fn convert(
         }
         Some(facts) => {
             let sources = check(facts, &path, draft, requirements)?;
-            note_code(draft, sources.iter().map(|path| (path.as_str(), around.tree.text(path).unwrap_or_default())));
+            let text = |path: &str| around.tree.text(path).unwrap_or_default();
+            let scripts: Vec<(&str, &str)> = sources.iter().map(|path| (path.as_str(), text(path))).collect();
+            note_code(draft, &scripts);
         }
     }
     let mut registered = Map::new();

@@ -7,9 +7,14 @@ use serde_json::{Map, Value, json};
 
 use super::defaults::{register_templates, secret_in};
 use super::draft::{Draft, Run, Surroundings, entry_path};
-use super::places;
+use super::jinja::names::{Names, Origin};
+use super::{jinja, places, values};
+use crate::pack::import::code_lines::{self, python, shell};
 use crate::pack::import::source::SourceFile;
-use crate::pack::import::{any_command, code_lines, processes, program};
+use crate::pack::import::{any_command, processes, program};
+
+/// Number of the last argument that is told from those after it.
+const LAST_ARGUMENT: usize = 9;
 
 /// Plans a script action; `None` after a blocking finding.
 pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Option<Run> {
@@ -35,7 +40,8 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     let mut registered = Map::new();
     places::register(around, draft, &mut registered)?;
     let text = file.text().unwrap_or_default();
-    note_code(draft, std::iter::once((path.as_str(), text)));
+    note_code(draft, &[(path.as_str(), text)]);
+    follow(draft, &path, text);
     places::note_directory(draft, text);
     let is_root = draft.settings.sudo;
     draft.leftovers = processes::note_script(&path, text, is_root, &["entry_point"], &mut draft.sink);
@@ -81,17 +87,57 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
 }
 
 /// Notes where the scripts make code of values, and disables the action if a parameter is a command.
-pub(super) fn note_code<'a>(draft: &mut Draft<'_>, scripts: impl Iterator<Item = (&'a str, &'a str)>) {
-    if draft.parameters.is_empty() || !code_lines::note(scripts, &["entry_point"], &mut draft.sink) {
+pub(super) fn note_code(draft: &mut Draft<'_>, scripts: &[(&str, &str)]) {
+    if draft.parameters.is_empty() || !code_lines::note(scripts.iter().copied(), &["entry_point"], &mut draft.sink) {
         return;
     }
+    let open = draft.parameters.iter().filter(|(_, schema)| any_command::is_open(schema));
+    let names: Vec<String> = open.map(|(bolt, _)| draft.source_names[bolt].clone()).collect();
     let command = |(bolt, schema): (&String, &Map<String, Value>)| {
         let source = &draft.source_names[bolt];
         any_command::is_command(source, schema).then(|| source.clone())
     };
-    if let Some(name) = draft.parameters.iter().find_map(command) {
-        any_command::note(&mut draft.sink, &["parameters", &name], &name, any_command::Given::Command);
+    let by_name = draft.parameters.iter().find_map(command);
+    let run = scripts.iter().flat_map(|(_, text)| python::run_whole(text, names.iter().map(String::as_str)));
+    let commands: Vec<String> = by_name.into_iter().chain(run.map(str::to_owned)).collect();
+    for name in commands {
+        any_command::note_once(&mut draft.sink, &["parameters", &name], &name, any_command::Given::Command);
     }
+}
+
+/// Follows the values of a shell script from its arguments and variables.
+fn follow(draft: &mut Draft<'_>, path: &str, text: &str) {
+    let mut parameters = values::parameters(draft);
+    let index = |name: &str| parameters.iter().position(|parameter| parameter.source == name);
+    // A value is also in those whose defaults are computed of it.
+    let with_defaults = |at: usize| {
+        let template = draft.templates.get(&parameters[at].bolt);
+        let named = template.map(|template| names_in(template)).unwrap_or_default();
+        std::iter::once(at).chain(named.iter().filter_map(|name| index(name))).collect::<Vec<usize>>()
+    };
+    let positions = draft.positions();
+    let place = |(number, (_, bolt)): (usize, &(u64, String))| {
+        let at = parameters.iter().position(|parameter| parameter.bolt == *bolt)?;
+        Some((LAST_ARGUMENT.min(number + 1).to_string(), with_defaults(at)))
+    };
+    // Named arguments are before the others, and those without a value are none.
+    let is_known = positions.len() == parameters.len() && !shell::reads_all_arguments(text);
+    let mut variables: Vec<(String, Vec<usize>)> =
+        if is_known { positions.iter().enumerate().filter_map(place).collect() } else { Vec::new() };
+    let of_environment = draft.settings.env_templates.iter();
+    variables.extend(of_environment.map(|(variable, template)| {
+        (variable.clone(), names_in(template).iter().filter_map(|name| index(name)).collect())
+    }));
+    let arguments = if is_known { Vec::new() } else { (0..parameters.len()).collect() };
+    shell::Script { path, text, variables, arguments }.follow(&mut parameters, &["entry_point"], &mut draft.sink);
+    draft.parameters.extend(parameters.into_iter().map(|parameter| (parameter.bolt, parameter.schema)));
+}
+
+/// Returns the parameters of which a template is made.
+fn names_in(template: &str) -> Vec<String> {
+    let pieces = jinja::parse(template).unwrap_or_default();
+    let made = Names::default().made_of(&pieces).origins.into_iter();
+    made.filter_map(|origin| if let Origin::Parameter(name) = origin { Some(name) } else { None }).collect()
 }
 
 /// Returns the values that begin with `-` and that the author names, by the parameter: defaults and listed values.

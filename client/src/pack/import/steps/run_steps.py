@@ -104,18 +104,20 @@ class Runner(object):
         self.child = None
         # The last script was stopped because of its time-out; its own status may be the same.
         self.expired = False
+        # The first signal that stopped the action. No script starts after it: no step, no handler, no final step.
+        self.ended_by = None
         self.reports = []
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(name, self.forward)
 
     def forward(self, number, _frame):
-        """The scripts have a process group of their own, so that a time-out ends all of it."""
-        if self.child is not None:
-            self.signal(number)
-        else:
-            sys.exit(128 + number)
+        """Remembers the signal, and passes it on: scripts have a process group of their own, so that a time-out ends all of it."""
+        self.ended_by = self.ended_by or number
+        self.signal(number)
 
     def signal(self, number):
+        if self.child is None:
+            return
         try:
             os.killpg(self.child.pid, number)
         except OSError:
@@ -150,6 +152,8 @@ class Runner(object):
         command = interpreter + words
         limit = seconds(step, self.variables, self.entry["ssm"])
         self.expired = False
+        if self.ended_by is not None:
+            return 128 + self.ended_by
         try:
             self.child = subprocess.Popen(
                 command, cwd=directory, env=self.environment, stdin=subprocess.DEVNULL, preexec_fn=os.setpgrp
@@ -157,6 +161,9 @@ class Runner(object):
         except OSError as error:
             sys.stderr.write("%s: %s\n" % (step["name"], error))
             return 126
+        if self.ended_by is not None:
+            # The signal came while the script was being started, and did not reach it.
+            self.signal(self.ended_by)
         try:
             status = self.child.wait(timeout=limit)
         except subprocess.TimeoutExpired:
@@ -177,7 +184,7 @@ class Runner(object):
     def handled(self, step, status):
         """Runs the handler of a step that failed; returns the status that counts."""
         handler = step["handler"]
-        if handler is None:
+        if handler is None or self.ended_by is not None:
             return status
         after = self.run(handler)
         self.record(handler, "succeeded" if after == 0 else "failed", after)
@@ -187,14 +194,14 @@ class Runner(object):
         """Runs the steps; returns the exit status of the action."""
         result, stopped = 0, False
         for step in self.entry["steps"]:
-            if stopped and not step["always"]:
+            if self.ended_by is not None or stopped and not step["always"]:
                 self.record(step, "skipped", None)
                 continue
             if any(joined(a, self.variables) != joined(b, self.variables) for a, b in step["when"]):
                 self.record(step, "skipped", None)
                 continue
             status = self.run(step)
-            if self.entry["ssm"] and status == REBOOT:
+            if self.entry["ssm"] and status == REBOOT and self.ended_by is None:
                 sys.stderr.write(
                     "%s asks for a reboot (exit status 194), after which Systems Manager would run it again. Bolt does not "
                     "restart instances: restart this one, and run the action again.\n" % step["name"]
@@ -218,7 +225,7 @@ class Runner(object):
             result = result or status
             stopped = stopped or step["on_failure"] == "exit" and not timed_out
             stopped = stopped or self.entry["ssm"] and status == STOP_AND_FAIL
-        return result
+        return result if self.ended_by is None else 128 + self.ended_by
 
 
 def main():

@@ -14,7 +14,7 @@ fn fixtures(path: &str) -> PathBuf {
 
 /// Sources with the actions that callers give a command to.
 const GIVEN: [(&str, &[&str]); 4] = [
-    ("stackstorm/shapes", &["cmd_any"]),
+    ("stackstorm/shapes", &["cmd_any", "cmd_any_program"]),
     ("puppet/modules/shapes", &["command"]),
     ("ssm/shapes", &["any", "any_none", "any_old", "any_program", "literal", "starts"]),
     ("rundeck/shapes", &["Any_command", "Any_text", "Any_script"]),

@@ -113,6 +113,7 @@ fn compared() -> Vec<(&'static str, Vec<&'static str>, Value)> {
         ("py_echo", vec!["text=a b", "flag=false"], json!({"text": "a b", "flag": false})),
         ("py_tuple_true", vec![], none()),
         ("py_tuple_false", vec![], none()),
+        ("py_tuple_none", vec![], none()),
         ("py_raise", vec![], none()),
         ("py_list", vec![], none()),
         ("py_none", vec![], none()),

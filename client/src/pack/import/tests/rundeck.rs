@@ -94,11 +94,14 @@ fn reasons_name_job_and_remedy() {
         ("Restart", "the strategy parallel is not imported"),
         ("Numbers", "arithmetic would run the value of count as code; it may be a number now"),
         ("Secrets", "hidden is secure and hidden from scripts in Rundeck"),
+        ("Secrets", "password is in the environment of the scripts' processes (RD_OPTION_PASSWORD), which root"),
+        ("Secrets", "hidden is in the environment of the scripts' processes (RD_OPTION_HIDDEN), which root"),
         ("Secrets", "the default of hidden is in Rundeck's key storage"),
         ("Echo_text", "values of callers were put into the text of \"a script\""),
     ] {
         assert!(why(name).contains(words), "{name}: {}", why(name));
     }
+    assert!(!why("Numbers").contains("secret_in_environment"), "{}", why("Numbers"));
 }
 
 #[test]

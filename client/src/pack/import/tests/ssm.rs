@@ -63,6 +63,7 @@ fn reasons_name_document_and_remedy() {
         ("words", "packages is split at blanks into words"),
         ("quotes", "values of callers were put into the text of quotes; they are quoted variables now"),
         ("password", "DBPassword is a secret by its name"),
+        ("password", "DBPassword is in the environment of the scripts' processes (SSM_DBPassword), which root"),
         ("steps", "the step windows is for another system and left out"),
         ("success", "isEnd of the step never has no effect in Command documents"),
         ("plain", "runs as root, as in Systems Manager"),

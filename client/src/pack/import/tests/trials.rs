@@ -29,13 +29,23 @@ fn the_trial_of_systems_manager_tells_documents_that_differ() {
 }
 
 #[test]
+fn the_supplied_runner_starts_no_script_after_a_signal() {
+    run("ssm/test_run_steps.py", 8);
+}
+
+#[test]
 fn the_trial_of_stackstorm_tells_actions_that_differ() {
     run("stackstorm/test_trial.py", 12);
 }
 
 #[test]
+fn the_reference_of_stackstorm_has_its_rules_of_status() {
+    run("stackstorm/test_reference.py", 3);
+}
+
+#[test]
 fn values_of_the_supplied_runner_are_kept_bounded_and_expire() {
-    run("stackstorm/test_values.py", 9);
+    run("stackstorm/test_values.py", 10);
 }
 
 #[test]

@@ -3,11 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    CommandFacts, Facts, Given, Here, INHERITED, LAST_POSITIONAL, POSITIONAL, Reader, Source, Use, is_positional,
-    output_of, piped_to, positional,
+    CommandFacts, Facts, Given, Here, INHERITED, LAST_POSITIONAL, POSITIONAL, Source, Use, is_positional, output_of,
+    piped_to, positional,
 };
-use crate::pack::import::shell::limit::Limit;
+use crate::pack::import::shell::files::Kind;
+use crate::pack::import::shell::limit::{Input, Limit};
 use crate::pack::import::shell::{ScriptValue, programs};
+
+mod calls;
+mod written;
+
+use written::{ToFile, files_of};
 
 /// How a value is in a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +32,17 @@ pub(super) enum Taint {
 pub(super) type Origins = BTreeMap<String, BTreeSet<usize>>;
 
 /// Commands that read code from their input: of each kind the last one, and its program.
-type Readers<'a> = BTreeMap<(Limit, bool), (usize, &'a str)>;
+type Readers<'a> = BTreeMap<(Limit, Input), (usize, &'a str)>;
+
+/// Reader that takes text for code.
+pub(super) struct Reader {
+    pub(super) limit: Limit,
+    pub(super) name: String,
+    /// The text names a program.
+    pub(super) program: bool,
+    /// The text only chooses code, of another language than a shell's.
+    pub(super) chosen: bool,
+}
 
 /// Input of later commands of a pipeline.
 struct Pipeline<'a> {
@@ -52,8 +68,8 @@ pub(super) struct Graph<'a> {
     pipelines: BTreeMap<usize, Pipeline<'a>>,
     /// Commands whose input is not their own.
     inheriting: Readers<'a>,
-    /// Commands that write a file of code.
-    writing: BTreeSet<usize>,
+    /// Files that each command writes, or a later one of its output.
+    files: BTreeMap<usize, Vec<ToFile>>,
 }
 
 impl Graph<'_> {
@@ -81,52 +97,77 @@ impl Graph<'_> {
                 pipeline.list = Some(id);
             }
         }
-        Graph { facts, pipelines, inheriting, writing: facts.writing_code() }
+        let files = files_of(facts, &pipelines);
+        Graph { facts, pipelines, inheriting, files }
     }
 
     /// Returns the readers that take a source at this place for code.
     pub(super) fn read_by(&self, place: &Use) -> Vec<Reader> {
-        let reader = |limit, name: &str, program| Reader { limit, name: name.to_owned(), program };
+        let reader = |limit, name: &str, program| Reader { limit, name: name.to_owned(), program, chosen: false };
         match place {
-            Use::Program | Use::Name(_) => vec![Reader { limit: Limit::Free, name: String::new(), program: true }],
+            Use::Program | Use::Name(_) => vec![reader(Limit::Free, "", true)],
             Use::Code(limit, name) => vec![reader(*limit, name, false)],
             Use::Argument(id, given) => {
-                let fetches = self.facts.commands.get(*id).is_some_and(|command| command.fetches);
+                let fetches = !given.is_sent && self.facts.commands.get(*id).is_some_and(|command| command.fetches);
                 let begins = given.begins || fetches || self.is_cut(*id);
                 let later = self.later(*id);
-                let writes = self
-                    .writing
-                    .contains(id)
-                    .then(|| reader(Limit::Path, "a file of code that the script writes", begins));
-                let readers = later.into_iter().map(|((limit, shell), (_, name))| reader(limit, name, shell && begins));
+                let writes = self.runs_text(*id).map(|(limit, input)| {
+                    let names = input == Input::Shell && begins || fetches;
+                    reader(limit, "a file of code that the script writes", names)
+                });
+                let names = |input: Input| input == Input::Shell && begins;
+                let readers = later.into_iter().map(|((limit, input), (_, name))| Reader {
+                    chosen: input == Input::Code && fetches,
+                    ..reader(limit, name, names(input))
+                });
                 readers.chain(writes).collect()
             }
             Use::Here(id, Here { script, begins }) => {
                 let begins = *begins || self.is_cut(*id);
                 let mut inputs = self.later(*id);
-                let command = self.facts.commands.get(*id);
-                inputs.extend(command.and_then(|command| Some((command.input?, (*id, command.program.as_str())))));
-                if command.is_some_and(|command| self.facts.is_list(command)) {
-                    inputs.extend(&self.inheriting);
-                }
+                inputs.extend(self.input_of(*id));
                 let mut readers: Vec<Reader> = inputs
                     .into_iter()
-                    .map(|((limit, shell), (_, name))| reader(limit, name, shell && begins))
+                    .map(|((limit, input), (_, name))| reader(limit, name, input == Input::Shell && begins))
                     .collect();
+                readers.extend(self.runs_text(*id).map(|(limit, input)| {
+                    reader(limit, "a file of code that the script writes", input == Input::Shell && begins)
+                }));
                 if *script {
                     readers.push(reader(Limit::Path, "the script that a here-document writes", begins));
                 }
                 readers
             }
+            Use::File(id) => {
+                let inputs = self.input_of(*id).into_iter().filter(|((_, input), _)| *input >= Input::Code);
+                let chosen = |input| input == Input::Code;
+                let read = |(limit, input), name: &str| Reader {
+                    chosen: chosen(input),
+                    ..reader(limit, name, !chosen(input))
+                };
+                inputs.map(|(kind, (_, name))| read(kind, name)).collect()
+            }
             Use::Operand
+            | Use::Split(_)
+            | Use::Chosen
             | Use::Assigned(..)
             | Use::Executed(_)
             | Use::Fetched(_)
             | Use::FetchedInto(_)
-            | Use::File
             | Use::Directory
             | Use::Beside(..) => Vec::new(),
         }
+    }
+
+    /// Returns the readers of the input of a command: itself, and those in it.
+    fn input_of(&self, id: usize) -> Readers<'_> {
+        let Some(command) = self.facts.commands.get(id) else { return Readers::new() };
+        let mut inputs = Readers::new();
+        inputs.extend(command.input.map(|input| (input, (id, command.program.as_str()))));
+        if self.facts.is_list(command) {
+            inputs.extend(&self.inheriting);
+        }
+        inputs
     }
 
     /// True if a command, or one after it in its pipeline, may write any part of what it is given. What began no command
@@ -194,7 +235,8 @@ impl Graph<'_> {
         names.filter_map(|name| origins.get(&name)).flatten().copied().collect()
     }
 
-    /// Returns the values that each variable holds in this way; for the first word, given those that it holds as parts.
+    /// Returns the values that each variable holds in this way; given those that it holds as parts, for the
+    /// first word and for what is fetched.
     pub(super) fn origins(&self, values: &[ScriptValue], taint: Taint, parts: Option<&Origins>) -> Origins {
         let mut origins = Origins::new();
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -218,7 +260,7 @@ impl Graph<'_> {
                     continue;
                 }
                 match (source, parts) {
-                    (Source::Cut(name), Some(parts)) if !fetched => {
+                    (Source::Cut(name), Some(parts)) if !fetched && taint == Taint::First => {
                         origins.entry(into).or_default().extend(parts.get(name).into_iter().flatten());
                     }
                     (Source::Variable(name) | Source::Cut(name), _) if !fetched => {
@@ -228,8 +270,9 @@ impl Graph<'_> {
                         origins.entry(into).or_default().insert(*index);
                     }
                     (Source::Variable(name) | Source::Cut(name), _) if taint == Taint::Fetched => {
-                        let of = values.iter().position(|value| value.variable == *name);
-                        origins.entry(into).or_default().extend(of);
+                        let parts = parts.and_then(|parts| parts.get(name)).into_iter().flatten();
+                        origins.entry(into.clone()).or_default().extend(parts);
+                        edges.entry(name.clone()).or_default().insert(into);
                     }
                     _ => {}
                 }
@@ -240,7 +283,7 @@ impl Graph<'_> {
             for name in inherited.into_iter().chain([piped_to(command.pipeline)]) {
                 // Which part of a line, or which line, a variable gets is not followed.
                 for into in &command.reads {
-                    let read = parts.filter(|_| !command.reads_whole);
+                    let read = parts.filter(|_| taint == Taint::First && !command.reads_whole);
                     let read = read.and_then(|parts| parts.get(&name)).into_iter().flatten();
                     origins.entry(into.clone()).or_default().extend(read);
                 }
@@ -248,7 +291,7 @@ impl Graph<'_> {
             }
         }
         let calls = |program: &str| self.facts.commands.iter().any(|command| command.program == program);
-        edges.entry(POSITIONAL.to_owned()).or_default().insert("*".to_owned());
+        edges.entry(POSITIONAL.to_owned()).or_default().extend(["*".to_owned(), "BASH_ARGV".to_owned()]);
         if calls("getopts") {
             for name in positions.iter().map(String::as_str).chain([POSITIONAL]) {
                 edges.entry(name.to_owned()).or_default().insert("OPTARG".to_owned());
@@ -287,8 +330,19 @@ impl Graph<'_> {
                 if self.is_input(*id) {
                     into.push(fill(INHERITED.to_owned(), begins));
                 }
+                if command.fetches && !given.is_sent {
+                    let names: Vec<String> =
+                        into.iter().filter(|fill| !fill.fetched).map(|fill| fill.variable.clone()).collect();
+                    into.extend(names.into_iter().map(|variable| Fill { variable, begins: true, fetched: true }));
+                }
                 into.extend(self.arguments(source, command, given).map(|name| fill(name, given.begins_word)));
                 into
+            }
+            Use::File(id) => {
+                let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
+                let inherited = self.facts.is_list(command).then(|| INHERITED.to_owned());
+                let names = command.reads.iter().cloned().chain([piped_to(command.pipeline)]).chain(inherited);
+                names.map(|variable| Fill { variable, begins: true, fetched: true }).collect()
             }
             Use::Here(id, here) => {
                 let Some(command) = self.facts.commands.get(*id) else { return Vec::new() };
@@ -305,28 +359,6 @@ impl Graph<'_> {
         }
     }
 
-    /// Returns the positional parameters that an argument of a function may be, or of `set`.
-    fn arguments(&self, source: &Source, command: &CommandFacts, given: &Given) -> impl Iterator<Item = String> {
-        let is_call = self.facts.functions.contains(&command.program);
-        // Output of the function itself is none.
-        let is_output = source.variable().is_some_and(|name| name.ends_with("()"));
-        let is_given = (is_call || command.program == "set") && !is_output;
-        let number = given.number.filter(|_| is_call);
-        let numbers = match number {
-            Some(_) if all_arguments(source) => 0..0,
-            Some(number) => number..number + 1,
-            None => 1..LAST_POSITIONAL + 1,
-        };
-        numbers.map(positional).chain([POSITIONAL.to_owned()]).filter(move |_| is_given)
-    }
-
-    /// Returns by how many a call with all arguments of another one shifts them.
-    fn passed_on(&self, source: &Source, place: &Use) -> Option<usize> {
-        let Use::Argument(id, Given { number: Some(number), .. }) = place else { return None };
-        let command = self.facts.commands.get(*id)?;
-        (all_arguments(source) && self.facts.functions.contains(&command.program)).then(|| number.saturating_sub(1))
-    }
-
     /// Returns the variables of what a command writes: the input of its pipeline and of those behind its list, and the
     /// output of its function.
     fn written_by(&self, id: usize, begins: bool) -> Vec<Fill> {
@@ -340,12 +372,9 @@ impl Graph<'_> {
         let lists = self.facts.outputs.iter().filter(|(list, _)| list.contains(&id)).map(|(_, next)| piped_to(*next));
         let bodies =
             self.facts.bodies.iter().filter(|(_, body)| goes_on && body.contains(&id)).map(|(name, _)| output_of(name));
-        let names = own.into_iter().chain(lists).chain(bodies);
-        names.map(|variable| Fill { variable, begins, fetched: false }).collect()
+        let names = own.into_iter().chain(lists).chain(bodies).map(|variable| (variable, false));
+        let files = self.files.get(&id).into_iter().flatten();
+        let files = files.map(|file| (file.variable.clone(), file.kind != Kind::Text));
+        names.chain(files).map(|(variable, fetched)| Fill { variable, begins: begins || fetched, fetched }).collect()
     }
-}
-
-/// True for all positional parameters.
-fn all_arguments(source: &Source) -> bool {
-    matches!(source, Source::Variable(name) if matches!(name.as_str(), POSITIONAL | "*"))
 }

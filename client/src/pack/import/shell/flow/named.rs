@@ -4,9 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::graph::{Graph, Origins, Taint};
-use super::{Facts, Named, Need, Use, of};
+use super::{Facts, Need, Use, of};
 use crate::pack::import::shell::limit::Limit;
-use crate::pack::import::shell::{Refused, ScriptValue, programs};
+use crate::pack::import::shell::{Refused, ScriptValue, files, programs};
+
+/// Command whose program a value names.
+pub(super) struct Named {
+    pub(super) value: usize,
+    pub(super) command: usize,
+}
 
 /// Refuses a script in which a value beside the name of a program may be more than an argument, and limits the others.
 pub(super) fn check(
@@ -45,7 +51,7 @@ pub(super) fn check(
         let is_only_name = |index: &usize| named.iter().all(|named| named.value == *index);
         let names = |command: &usize| named.iter().find(|named| named.command == *command);
         match place {
-            Use::File => return Err(beside(first.value, "in a script in which callers choose a file that is read")),
+            Use::File(_) => return Err(beside(first.value, "in a script in which callers choose a file that is read")),
             Use::Beside(command, true) if names(command).is_some() => {
                 return Err(beside(first.value, "beside code in quotes, which runs what callers choose"));
             }
@@ -77,7 +83,5 @@ pub(super) fn check(
 
 /// True if the script writes files with redirections.
 fn writes_files(facts: &Facts) -> bool {
-    const STREAMS: [&str; 5] = ["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty", "-"];
-    let is_none = |file: &String| STREAMS.contains(&&**file) || file.bytes().all(|b| b.is_ascii_digit());
-    !facts.written.iter().all(is_none)
+    !facts.written.iter().all(|file| files::is_stream(file))
 }

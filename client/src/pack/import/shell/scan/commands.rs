@@ -176,17 +176,8 @@ impl Scanner<'_> {
         let test = self.command().is_test();
         let number = self.command().number();
         let (file, input) = (self.command().file(), self.command().input_file());
-        if let Some(file) = file {
-            let id = self.command().id;
-            self.done.facts.written_by.push((id, file.clone()));
-            self.done.facts.written.insert(file);
-        }
-        if let Some(file) = input {
-            let is_code = self.command().shell_input().is_some();
-            self.done.facts.code.extend(is_code.then(|| file.clone()));
-            self.done.facts.run.insert(file);
-        }
         let whole = self.command().whole_word();
+        let paths = self.note_files(&whole, file, input);
         let ways = self.ways(&whole);
         let (word, fits) = self.command().end_word(ways.as_ref());
         self.is_overfull |= !fits;
@@ -198,8 +189,9 @@ impl Scanner<'_> {
         }
         let (run, read) = (self.command().run_file(&word), self.command().read_file(&word));
         self.done.facts.run.extend(run);
-        let (id, code) = (self.command().id, self.command().code_file(&word));
-        self.done.facts.code.extend(code);
+        let id = self.command().id;
+        self.read_back(&paths);
+        self.command().note_path(paths.into_iter().next().unwrap_or_default());
         self.done.facts.read.extend(read.map(|file| (id, file)));
         let command = self.command();
         let (program, is_first) = (command.program.clone(), command.number() <= 1);
@@ -210,7 +202,7 @@ impl Scanner<'_> {
         self.bare_names(&word);
         if test {
             let names = word.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).filter(|name| is_name(name));
-            self.tests.extend(names.map(|name| (number, Source::Variable(name.to_owned()))));
+            self.tests.extend(names.map(|name| (number, Source::Variable(name.to_owned()), false)));
         }
         match (program.as_deref(), word.as_str()) {
             (Some("[["), "-eq" | "-ne" | "-lt" | "-le" | "-gt" | "-ge") if test => self.operators.push(number),
@@ -241,10 +233,13 @@ impl Scanner<'_> {
     /// bash evaluates operands of arithmetic operators in `[[ ]]`.
     pub(super) fn end_test(&mut self) {
         let (tests, operators) = (std::mem::take(&mut self.tests), std::mem::take(&mut self.operators));
-        for (number, source) in tests {
-            self.done.facts.uses.push((source.clone(), Use::Assigned("BASH_REMATCH".to_owned(), true)));
+        for (number, source, fetched) in tests {
+            let matched = "BASH_REMATCH".to_owned();
+            let place = if fetched { Use::FetchedInto(matched) } else { Use::Assigned(matched, true) };
+            self.done.facts.uses.push((source.clone(), place));
             if operators.iter().any(|operator| number + 1 == *operator || number == operator + 1) {
-                self.done.facts.uses.push((source, Use::Code(Limit::Number, "arithmetic of [[".to_owned())));
+                let code = || Use::Code(Limit::Number, "arithmetic of [[".to_owned());
+                self.done.facts.uses.push((source, if fetched { Use::Chosen } else { code() }));
             }
         }
         self.end_command(true);
@@ -256,6 +251,7 @@ impl Scanner<'_> {
         let command = self.command();
         let (id, facts, closed) = (command.id, command.facts(pipeline), command.closed);
         self.note_contents(&facts);
+        self.note_copies(id);
         if let Some(first) = closed.filter(|_| !ends_pipeline) {
             self.done.facts.outputs.push((first..id, pipeline));
         }
@@ -263,7 +259,7 @@ impl Scanner<'_> {
             self.expansion_at = self.done.out.len();
             let input = |name: String| if cuts { Source::Cut(name) } else { Source::Variable(name) };
             if self.command().has_input {
-                let given = Given { begins: true, begins_word: true, number: None };
+                let given = Given { begins: true, begins_word: true, number: None, is_sent: true };
                 self.done.facts.uses.push((input(piped_to(pipeline)), Use::Argument(id, given)));
             } else {
                 self.read(&input(INHERITED.to_owned()));

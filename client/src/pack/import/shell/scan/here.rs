@@ -1,6 +1,7 @@
 //! Here-documents. One with a quoted delimiter does not expand: where it has places for values, the delimiter loses its
 //! quotes, and what would expand besides is escaped.
 
+use super::super::limit::Input;
 use super::{Mode, Outcome, Refused, Scanner, Token};
 
 /// Here-document whose text has not begun.
@@ -64,7 +65,7 @@ impl Scanner<'_> {
                 return Ok(());
             }
             let reader = self.done.facts.commands.get(document.command);
-            let reader = reader.filter(|command| command.input.is_some_and(|(_, shell)| shell));
+            let reader = reader.filter(|command| command.input.is_some_and(|(_, input)| input == Input::Shell));
             if let Some(reader) = reader.map(|command| command.program.clone()) {
                 let text: String =
                     text.iter().filter_map(|token| if let Token::Char(c) = token { Some(*c) } else { None }).collect();

@@ -37,10 +37,16 @@ impl Scanner<'_> {
         let kind = if self.frame().conditional { Kind::Other } else { kind };
         self.done.contents.open(kind);
         self.frame().lists.push((first, function));
+        let associative = self.associative.clone();
+        self.frame().associative.push(associative);
     }
 
     pub(super) fn close_list(&mut self) {
         let Some((first, function)) = self.frame().lists.pop() else { return };
+        // Declared in a list that is not always run here, or in a scope of its own, it counts in the list only.
+        if let Some(before) = self.frame().associative.pop() {
+            self.associative.retain(|name| before.contains(name));
+        }
         // After the last `;;` no branch is open.
         if !self.frame().is_pattern {
             self.done.contents.next_branch();
@@ -57,7 +63,7 @@ impl Scanner<'_> {
             return;
         }
         let source = Source::Variable(output_of(program));
-        let given = Given { begins: true, begins_word: true, number: None };
+        let given = Given { begins: true, begins_word: true, number: None, is_sent: false };
         let id = self.command().id;
         self.done.facts.uses.push((source.clone(), Use::Argument(id, given)));
         // The command itself has been read.
@@ -76,7 +82,8 @@ impl Scanner<'_> {
         let Some(name) = assignment(word).or_else(|| is_name(word).then_some(word)) else { return };
         let (keys, integer, reference) = (command.declares('A'), command.declares('i'), command.declares('n'));
         let command_is_list = command.declares('a');
-        if keys {
+        let conditional = self.frame().conditional;
+        if keys && !conditional {
             self.associative.insert(name.to_owned());
         } else {
             self.associative.remove(name);

@@ -69,10 +69,28 @@ impl Scanner<'_> {
         let command = self.command();
         let Reading::Code(limit, reader, _) = command.reading() else { return };
         let text = command.word.clone();
+        if limit == Limit::Path && self.command().code_of_shell().is_some() {
+            self.directories_in_code();
+            self.runs_in_code(&text);
+        }
         if limit == Limit::Path {
             self.literal_code(&text, &reader);
         } else if STARTING.iter().any(|construct| text.contains(construct)) {
             self.command().note_code(true, false);
+        }
+    }
+
+    /// Notes what names a directory to which code in the word at hand goes.
+    fn directories_in_code(&mut self) {
+        let word = self.command().whole_word();
+        let places = word.text.match_indices(EXPANDED).map(|(at, _)| at).zip(&word.expansions);
+        for (at, expansion) in places {
+            let before =
+                word.text[..at].rsplit([';', '&', '|', '\n', '(', '{']).next().unwrap_or_default().trim_start();
+            let goes = ["cd ", "pushd "].iter().any(|command| before.starts_with(command));
+            if let Some(source) = expansion.source.clone().filter(|_| goes) {
+                self.done.facts.uses.push((source, Use::Directory));
+            }
         }
     }
 
@@ -110,6 +128,13 @@ impl Scanner<'_> {
             let rest = text[at + 1..].trim_start_matches('{');
             let name: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             let names = runs || is_run(&text[..at]);
+            let before = text[..at].trim_end_matches(['"', '\'', '{']).trim_end_matches('$');
+            let goes = before.trim_end_matches(['"', '\'']).ends_with("cd ");
+            if goes && is_name(&name) {
+                self.done.facts.uses.push((Source::Variable(name.clone()), Use::Directory));
+            } else if goes && text.contains("./") {
+                starts = true;
+            }
             if is_name(&name) {
                 if names {
                     self.done.facts.uses.push((Source::Variable(name.clone()), Use::Program));

@@ -34,10 +34,12 @@ impl Scanner<'_> {
         if matches!(self.tokens.get(self.at), Some(Token::Value(_))) {
             return Err(Refused::new("a value as a part of a variable's name"));
         }
+        let is_index = self.peek() == Some('[') && !name.is_empty();
         if indirect {
             self.code(&name, Limit::Word, "${!…}");
+            // With an index it lists the keys of an array, with `*` or `@` names.
+            self.done.facts.reads_any |= !is_index && !matches!(self.peek(), Some('*' | '@'));
         }
-        let is_index = self.peek() == Some('[') && !name.is_empty();
         let has_keys = self.associative.contains(&name);
         self.parameters.push(Parameter { name, has_operator: false, has_pattern: false, assigned: None });
         self.modes.push(Mode::Parameter(self.parameters.len() - 1));

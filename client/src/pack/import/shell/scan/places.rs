@@ -31,9 +31,8 @@ impl Scanner<'_> {
         for (depth, mode) in self.modes.iter().rev().enumerate() {
             match mode {
                 Mode::Arithmetic(..) => {
-                    if !fetched {
-                        uses.push(Use::Code(Limit::Number, "arithmetic".to_owned()));
-                    }
+                    let code = || Use::Code(Limit::Number, "arithmetic".to_owned());
+                    uses.push(if fetched { Use::Chosen } else { code() });
                     // The outer contexts get a number.
                     break;
                 }
@@ -62,19 +61,22 @@ impl Scanner<'_> {
                         continue;
                     }
                     if fetched {
-                        uses.extend(chosen(command));
+                        uses.extend(chosen(command, quoted));
+                        if command.is_test() && command.reading() == Reading::Data {
+                            self.tests.push((command.number(), source.clone(), true));
+                        }
                     } else if self.frames[frame].is_pattern && command.program.is_none() {
                         // A pattern of `case`.
                     } else {
                         let place = Place {
                             frame,
-                            is_direct: depth == 0,
                             outer: depth > 0 && at != self.expansion_at,
                             is_later: is_element && is_later,
                             is_split: (!quoted || !crossed && self.is_list(&source)) && self.splits(&source, crossed),
+                            is_resplit: !quoted && (crossed || source.variable().is_some()),
                         };
                         if command.is_test() && command.reading() == Reading::Data {
-                            self.tests.push((command.number(), source.clone()));
+                            self.tests.push((command.number(), source.clone(), false));
                         }
                         for state in std::iter::once(command.clone()).chain(command.others()) {
                             let given = state.given_to().map(|program| (source.clone(), program.to_owned()));
@@ -88,10 +90,13 @@ impl Scanner<'_> {
                     }
                     let states = command.others();
                     let program = command.program.as_deref();
-                    if command.counts() || (at == self.expansion_at && self.is_counted("")) {
+                    if command.counts()
+                        || self.writes_seconds(command)
+                        || (at == self.expansion_at && self.is_counted(""))
+                    {
                         break;
                     }
-                    if command.fetches() {
+                    if command.fetches() && !command.given().is_sent && !self.writes_status() {
                         fetched |= !program.is_some_and(programs::repeats);
                     } else if program.is_some_and(|program| !self.goes_on(program))
                         && !states
@@ -153,6 +158,30 @@ impl Scanner<'_> {
         }
         let last = rest.rsplit('|').next().filter(|last| last.len() < rest.len()).unwrap_or_default();
         ["wc", "wc -l", "wc -c", "wc -w", "wc -m"].contains(&last.trim())
+    }
+
+    /// True for a date that is written as a number: `date -d "$x" +%s`.
+    fn writes_seconds(&self, command: &Simple) -> bool {
+        let rest = self.tokens[self.at.min(self.tokens.len())..].iter().take(100);
+        let rest = rest.map(|token| if let Token::Char(c) = token { *c } else { EXPANDED });
+        let rest: String = rest.take_while(|c| !"|)`;\n".contains(*c)).collect();
+        let is_seconds = |word: &str| word.trim_matches(['"', '\'']) == "+%s";
+        command.program.as_deref() == Some("date")
+            && (command.arguments_of_call().iter().any(|word| is_seconds(word)) || rest.split(' ').any(is_seconds))
+    }
+
+    /// True for a download that writes the status of an answer, and the answer to a file.
+    fn writes_status(&self) -> bool {
+        const STATUS: [&str; 6] = ["http_code", "response_code", "time_", "size_", "num_", "exitcode"];
+        let before = &self.done.out[self.frames.last().map_or(0, |frame| frame.at)..];
+        let rest = self.tokens[self.at.min(self.tokens.len())..].iter().take(400);
+        let rest = rest.map(|token| if let Token::Char(c) = token { *c } else { EXPANDED });
+        let text: String = before.chars().chain(rest.take_while(|c| !"|)`;\n".contains(*c))).collect();
+        let mut variables = text.split("%{").skip(1).peekable();
+        text.contains("/dev/null")
+            && !text.contains('|')
+            && variables.peek().is_some()
+            && variables.all(|variable| STATUS.iter().any(|status| variable.starts_with(status)))
     }
 
     /// True if what a program is given may be what it writes.
@@ -266,13 +295,19 @@ fn read_as(source: &Source, place: Use) -> Vec<(Source, Use)> {
 }
 
 /// Returns what it means that the output of a program, which a source chooses, is at this place of a command.
-fn chosen(command: &Simple) -> Option<Use> {
+fn chosen(command: &Simple, quoted: bool) -> Option<Use> {
     match command.reading() {
         Reading::Program => Some(Use::Program),
+        Reading::Code(_, reader, _) if programs::only_reads(&reader) => None,
         Reading::Code(Limit::Path, reader, _) => Some(Use::Fetched(reader)),
+        // All of the code of an interpreter.
+        Reading::Code(_, reader, _) if command.word.is_empty() && command.is_interpreter() => {
+            Some(Use::Fetched(reader))
+        }
+        Reading::Code(..) => Some(Use::Chosen),
         Reading::Executed(name) => Some(Use::Executed(name)),
         Reading::Assigned(name, _) => Some(Use::FetchedInto(name)),
-        Reading::Data if command.redirect.is_some() => command.shell_input().map(Use::Fetched),
-        Reading::Data | Reading::Code(..) => None,
+        Reading::Data if command.redirect.is_some() => Some(Use::File(command.id)),
+        Reading::Data => (!quoted && command.is_option()).then_some(Use::Chosen),
     }
 }

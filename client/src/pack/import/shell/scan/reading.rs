@@ -1,7 +1,7 @@
 //! How a place in a command is read, in each state that the command may be in.
 
 use super::super::contents::{Expansion, Ways};
-use super::super::flow::{Given, Here, Source, Use};
+use super::super::flow::{Given, Here, Source, Split, Use};
 use super::super::is_name;
 use super::super::limit::Limit;
 use super::super::programs;
@@ -11,14 +11,14 @@ use super::{EXPANDED, Frame, Group, Mode, Scanner};
 /// Place of a source in a command.
 pub(super) struct Place {
     pub(super) frame: usize,
-    /// The source is at this place itself, and in no substitution.
-    pub(super) is_direct: bool,
     /// The place is that of a substitution.
     pub(super) outer: bool,
     /// The place is in a later element of an array.
     pub(super) is_later: bool,
     /// The source is split into words.
     pub(super) is_split: bool,
+    /// All of the text that the source is in is split, whatever words it was made of.
+    pub(super) is_resplit: bool,
 }
 
 impl Scanner<'_> {
@@ -35,8 +35,7 @@ impl Scanner<'_> {
         let reading = command.reading();
         match reading {
             Reading::Data if command.redirect == Some(Redirect::Input) && !place.outer => {
-                uses.extend(command.shell_input().map(Use::Fetched));
-                uses.push(Use::File);
+                uses.push(Use::File(command.id));
             }
             Reading::Data
                 if command.redirect == Some(Redirect::HereString) || (place.outer && command.redirect.is_some()) =>
@@ -49,10 +48,7 @@ impl Scanner<'_> {
                     && command.index_of().is_some_and(|array| self.associative.contains(array)) => {}
             Reading::Data if command.is_test() => {}
             Reading::Data => {
-                if source.variable().is_some() && place.is_direct && command.is_option() {
-                    uses.push(Use::Code(Limit::Path, command.program.clone().unwrap_or_default()));
-                }
-                if source.variable().is_some() && (command.is_option() || command.is_format()) {
+                if (source.variable().is_some() || place.outer) && (command.is_option() || command.is_format()) {
                     uses.push(Use::Operand);
                 }
                 if matches!(command.program.as_deref(), Some("cd" | "pushd")) {
@@ -60,7 +56,12 @@ impl Scanner<'_> {
                 }
                 uses.push(Use::Argument(command.id, command.given()));
             }
-            Reading::Assigned(name, first) => uses.push(Use::Assigned(name, first && !place.is_later)),
+            Reading::Assigned(name, first) => {
+                if programs::leads_to_programs(&name) {
+                    uses.push(Use::Chosen);
+                }
+                uses.push(Use::Assigned(name, first && !place.is_later));
+            }
             Reading::Program if self.is_only_a_name(source, command, place.frame) => uses.push(Use::Name(command.id)),
             Reading::Program => uses.push(Use::Program),
             Reading::Executed(name) => uses.push(Use::Executed(name)),
@@ -82,7 +83,35 @@ impl Scanner<'_> {
         if place.is_split && command.redirect.is_none() {
             uses.extend(self.further_words(command, source));
         }
+        if command.is_told_directory() {
+            uses.push(Use::Directory);
+        }
+        if command.is_told_where() {
+            uses.push(Use::Chosen);
+        }
+        if place.is_resplit {
+            uses.extend(self.split_word(command));
+        }
         uses
+    }
+
+    /// Returns what it means that text is split where it is in a word of this command.
+    fn split_word(&self, command: &Simple) -> Option<Use> {
+        if command.redirect.is_some() || command.is_test() {
+            return None;
+        }
+        let program = match command.reading() {
+            Reading::Assigned(..) | Reading::Executed(_) => return None,
+            Reading::Program => "the program that it names".to_owned(),
+            Reading::Data | Reading::Code(..) => command.program.clone()?,
+        };
+        if programs::takes_any_words(&program) {
+            return None;
+        }
+        let starts = command.starts_others() || command.reading() == Reading::Program;
+        let program = program.replace(EXPANDED, "$");
+        let limit = self.ifs.unwrap_or(Limit::Number);
+        Some(Use::Split(Split { program, limit, begins: command.word.chars().all(|c| c == EXPANDED), starts }))
     }
 
     /// Returns what it means that a source may be further words from here on.
@@ -148,7 +177,7 @@ impl Scanner<'_> {
                         let Some(source) = source.clone().filter(|_| !is_itself) else { continue };
                         state.word = word.text[..at].to_owned();
                         let is_split = *several;
-                        let place = Place { frame, is_direct: true, outer: false, is_later: false, is_split };
+                        let place = Place { frame, outer: false, is_later: false, is_split, is_resplit: false };
                         for used in self.uses_of(&state, &source, &place, &mut options) {
                             let used = if let Use::Name(_) = used { Use::Program } else { used };
                             let used = (source.clone(), used);

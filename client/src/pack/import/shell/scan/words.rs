@@ -153,7 +153,8 @@ pub(super) fn ifs(tokens: &[Token]) -> Option<Limit> {
         }
         let rest = text[at + name.len()..].split('\n').next().unwrap_or_default();
         let value = rest.split([';', '&']).next().unwrap_or_default();
-        let is_temporary = value.split_whitespace().nth(1).is_some_and(|word| word == "read");
+        let is_empty = value.starts_with(char::is_whitespace);
+        let is_temporary = value.split_whitespace().nth(usize::from(!is_empty)).is_some_and(|word| word == "read");
         // Its value before, or blanks.
         let is_usual = value.trim_start_matches('"').starts_with("$") && !value.starts_with("$'");
         if is_temporary || is_usual {

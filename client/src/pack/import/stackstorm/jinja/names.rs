@@ -1,6 +1,7 @@
 //! Parameters that a template may refer to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -27,6 +28,32 @@ impl Kind {
             _ => Kind::Other,
         }
     }
+}
+
+/// Value of which a text is made.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::pack::import::stackstorm) enum Origin {
+    /// A parameter, by its name in the source.
+    Parameter(String),
+    /// A value of the site's configuration, by its path.
+    Config(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Parameter(name) => f.write_str(name),
+            Origin::Config(path) => write!(f, "config_context.{path}"),
+        }
+    }
+}
+
+/// Values of which a text is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(in crate::pack::import::stackstorm) struct MadeOf {
+    pub(in crate::pack::import::stackstorm) origins: BTreeSet<Origin>,
+    /// A filter may put characters of code into it, however the values are limited.
+    pub(in crate::pack::import::stackstorm) adds: bool,
 }
 
 /// Value of the site configuration that a template may name.
@@ -65,6 +92,36 @@ impl Names {
     /// Returns the first secret of the configuration in a template, also by way of computed defaults.
     pub(in crate::pack::import::stackstorm) fn secret_in(&self, pieces: &[Piece]) -> Option<String> {
         self.secret_below(pieces, &mut Vec::new())
+    }
+
+    /// Returns of which values a text is made, also by way of computed defaults.
+    pub(in crate::pack::import::stackstorm) fn made_of(&self, pieces: &[Piece]) -> MadeOf {
+        let mut made = MadeOf::default();
+        self.add_to(&mut made, pieces);
+        made
+    }
+
+    fn add_to(&self, made: &mut MadeOf, pieces: &[Piece]) {
+        for piece in pieces {
+            match piece {
+                Piece::Text(_) => {}
+                Piece::If(branches) => branches.iter().for_each(|branch| self.add_to(made, &branch.body)),
+                Piece::Value(value) => {
+                    made.adds |= value.adds_code();
+                    match &value.base {
+                        Base::Name(name) => {
+                            if made.origins.insert(Origin::Parameter(name.clone()))
+                                && let Some(pieces) = self.computed.get(name)
+                            {
+                                self.add_to(made, pieces);
+                            }
+                        }
+                        Base::Config(path) => drop(made.origins.insert(Origin::Config(path.join(".")))),
+                        Base::Context | Base::Server(_) => {}
+                    }
+                }
+            }
+        }
     }
 
     fn secret_below<'a>(&'a self, pieces: &'a [Piece], seen: &mut Vec<&'a str>) -> Option<String> {

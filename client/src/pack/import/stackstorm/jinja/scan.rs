@@ -1,7 +1,7 @@
-//! Scanner of shell syntax: tells in which context a value of a template lies, and which program would read it.
+//! Scanner of shell syntax: tells in which context a value of a template lies, and where the words of a command are.
 //!
-//! It knows quotes, substitutions, arithmetic, comments, redirections and simple commands. It need not understand every
-//! command: where it errs, it takes a word for a program, and values beside unknown programs are quoted in any case.
+//! It knows quotes, substitutions, arithmetic, comments, redirections and simple commands. Which program reads a value as
+//! code is no concern of it: see `judge`, which also refuses a command of which the two scanners have another idea.
 
 /// Programs that start the program after them.
 pub(super) const PREFIXES: &[&str] =
@@ -32,9 +32,8 @@ pub(super) struct Scan {
     pub(super) dollar: bool,
     /// The single quotes are those of `$'…'`, in which a backslash escapes.
     pub(super) ansi: bool,
-    comment: bool,
-    /// True once a variable has named a program.
-    pub(super) by_variable: bool,
+    /// Inside a comment.
+    pub(super) comment: bool,
 }
 
 /// Simple command being read.
@@ -45,13 +44,7 @@ pub(super) struct Command {
     /// The word being read.
     pub(super) word: String,
     pub(super) in_word: bool,
-    /// Operands and options read.
-    pub(super) operands: usize,
     pub(super) redirected: bool,
-    /// Number of operands that belong to options.
-    pub(super) taken: usize,
-    /// The word before was `-v`, which names a variable.
-    pub(super) names_variable: bool,
 }
 
 impl Scan {
@@ -89,12 +82,6 @@ impl Scan {
         if std::mem::take(&mut self.command.redirected) {
             return;
         }
-        self.command.names_variable = word == "-v";
-        let is_start = match &self.command.program {
-            None => !is_assignment(&word),
-            Some(program) => PREFIXES.contains(&program.as_str()),
-        };
-        self.by_variable |= is_start && word.starts_with('$');
         match &self.command.program {
             None if KEYWORDS.contains(&word.as_str()) => {}
             None if is_assignment(&word) => {}
@@ -105,15 +92,7 @@ impl Scan {
                 }
             }
             Some(program) if program == "for" && word == "do" => self.command = Command::default(),
-            Some(program) => {
-                let takes_word = match program.as_str() {
-                    "sed" => word == "-l",
-                    "awk" | "gawk" | "mawk" => matches!(word.as_str(), "-F" | "-v" | "-i" | "-l"),
-                    _ => false,
-                };
-                self.command.taken += usize::from(takes_word);
-                self.command.operands += usize::from(!word.starts_with('-'));
-            }
+            Some(_) => {}
         }
     }
 

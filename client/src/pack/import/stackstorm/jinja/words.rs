@@ -156,7 +156,13 @@ impl<'a> Words<'a> {
         Ok(())
     }
 
-    /// Returns a parameter's value split into words: at commas if it is a list, else at blanks.
+    /// True if the script ends where this variable begins with `-`.
+    pub(super) fn is_guarded(&self, variable: &str) -> bool {
+        let value = format!(" \"${{{variable}}}\"");
+        self.lines.lines().any(|line| line.starts_with("no_option ") && line.ends_with(&value))
+    }
+
+    /// Returns the array of a parameter's words: split at commas if it is a list, else at blanks.
     pub(super) fn split(&mut self, name: &str, list: bool, guarded: bool) -> Outcome<String> {
         let variable = self.variable(name)?;
         Ok(self.split_variable(name, &variable, list, guarded))
@@ -175,7 +181,7 @@ impl<'a> Words<'a> {
         (one.name == "join" && blank && list && !computed).then_some(name)
     }
 
-    /// Returns the items of a list, each as one word.
+    /// Returns the array of the items of a list, each as one word.
     pub(super) fn items(&mut self, value: &ValueOf) -> Outcome<String> {
         let plain = ValueOf { base: value.base.clone(), filters: Vec::new() };
         let variable = self.expansion(&plain)?;
@@ -190,18 +196,18 @@ impl<'a> Words<'a> {
         if guarded {
             self.lines += &format!("for word in \"${{{array}[@]}}\"; do no_option {name} \"$word\"; done\n");
         }
-        format!("\"${{{array}[@]}}\"")
+        array
     }
 
-    /// Returns the words of a template as an array.
+    /// Returns the array of the words of a template.
     pub(super) fn list(&mut self, pieces: &[Piece]) -> Outcome<String> {
         let array = self.fresh("words");
         self.lines += &format!("{array}=()\n");
         self.append(&array, pieces, "")?;
-        Ok(format!("\"${{{array}[@]}}\""))
+        Ok(array)
     }
 
-    /// Returns the words of a condition's branches as an array.
+    /// Returns the array of the words of a condition's branches.
     pub(super) fn condition(&mut self, branches: &[Branch]) -> Outcome<String> {
         self.list(&[Piece::If(branches.to_vec())])
     }

@@ -17,10 +17,15 @@ MAX_KEYS = 1000
 MAX_VALUE = 64 << 10
 MAX_FILE = 1 << 20
 DATASTORE = "is in StackStorm's datastore, which Bolt does not have"
+CALLS = "get_value, set_value, delete_value or list_values"
 
 
 class NeedsServer(Exception):
     """A call that only StackStorm's server can answer."""
+
+
+class NoAttribute(NeedsServer, AttributeError):
+    """An attribute that `action_service` lacks here; `hasattr` is false for it."""
 
 
 class KeyValue(object):
@@ -103,6 +108,13 @@ class ActionService(object):
 
     def get_user_info(self):
         return {"username": self._user, "authentication": {"method": "none", "location": "bolt"}}
+
+    @property
+    def datastore_service(self):
+        raise NeedsServer("action_service.datastore_service %s: use %s of action_service" % (DATASTORE, CALLS))
+
+    def __getattr__(self, name):
+        raise NoAttribute("action_service.%s belongs to StackStorm's server, which Bolt does not have" % name)
 
     def _name(self, name, local, scope, encrypted=False):
         if not local:

@@ -3,7 +3,7 @@
 
 The class in the action's file gets the site configuration as `self.config`, a logger, and `self.action_service`; `run` is
 called with all declared parameters. What it returns is the structured result: an object as it is, anything else under
-`result`. `(False, result)` and an exception are exit status 1.
+`result`. `(False, result)` and an exception are exit status 1; `(None, result)` has no status, and succeeds.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ import bolt_values  # noqa: E402
 sys.path.remove(HERE)
 
 MAX_RESULT = 64 << 10
-# StackStorm's exit code for a status that is neither true nor false.
+# StackStorm's exit code for a status that is neither true, false nor none.
 INVALID_STATUS = 220
 STATUS_MESSAGE = (
     "Status returned from the action run() method must either be True or False, got: %s\n"
@@ -100,11 +100,12 @@ def main():
     succeeded = True
     if isinstance(output, tuple) and len(output) == 2:
         succeeded, output = output
-        if not isinstance(succeeded, bool):
+        # None is no status: the action succeeded, as without a tuple.
+        if succeeded is not None and not isinstance(succeeded, bool):
             sys.stderr.write(STATUS_MESSAGE % (succeeded,))
             return INVALID_STATUS
     write(output)
-    return 0 if succeeded else 1
+    return 1 if succeeded is False else 0
 
 
 if __name__ == "__main__":

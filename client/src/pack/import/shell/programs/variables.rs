@@ -1,0 +1,121 @@
+//! Variables whose values are run, or decide what is, and those that the shell evaluates.
+
+/// Variables whose values name programs, files of code, or text that the shell expands.
+const EXECUTED: &[&str] = &[
+    "PATH",
+    "BASH_ENV",
+    "ENV",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS4",
+    "PROMPT_COMMAND",
+    "EDITOR",
+    "VISUAL",
+    "PAGER",
+    "MANPAGER",
+    "SHELL",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "GIT_EDITOR",
+    "GIT_PAGER",
+    "GIT_ASKPASS",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PROXY_COMMAND",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "LESSOPEN",
+    "PERL5DB",
+    "PERL5OPT",
+    "PERL5LIB",
+    "PERLLIB",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PYTHONSTARTUP",
+    "RUBYOPT",
+    "RUBYLIB",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "JAVA_TOOL_OPTIONS",
+    "_JAVA_OPTIONS",
+    "RSYNC_RSH",
+    "CVS_RSH",
+    "TAR_OPTIONS",
+    "GCONV_PATH",
+    "PSQL_PAGER",
+    "PSQLRC",
+    "AWKPATH",
+    "BROWSER",
+    "MANROFFOPT",
+    "OPENSSL_CONF",
+    "SYSTEMD_EDITOR",
+    "SYSTEMD_PAGER",
+];
+
+/// Variables whose values the shell evaluates as arithmetic when they are assigned.
+pub(in crate::pack::import::shell) const EVALUATED: &[&str] = &[
+    "RANDOM",
+    "SRANDOM",
+    "SECONDS",
+    "LINENO",
+    "OPTIND",
+    "HISTCMD",
+    "BASHPID",
+    "EPOCHSECONDS",
+    "EPOCHREALTIME",
+    "BASH_MONOSECONDS",
+    "BASH_SUBSHELL",
+    "UID",
+    "EUID",
+    "PPID",
+];
+
+/// True for a variable whose value is run, or decides what is run.
+pub(in crate::pack::import) fn is_executed(variable: &str) -> bool {
+    EXECUTED.contains(&variable) || ["LD_", "DYLD_", "GIT_CONFIG", "BASH_FUNC_"].iter().any(|p| variable.starts_with(p))
+}
+
+/// Variables that name directories in which programs lie, or files that name some.
+const LEADING: &[&str] = &[
+    "HOME",
+    "JAVA_HOME",
+    "JRE_HOME",
+    "CATALINA_HOME",
+    "CATALINA_BASE",
+    "MAVEN_HOME",
+    "M2_HOME",
+    "GRADLE_HOME",
+    "GRADLE_USER_HOME",
+    "ANT_HOME",
+    "VIRTUAL_ENV",
+    "GOROOT",
+    "GOPATH",
+    "PYENV_ROOT",
+    "RBENV_ROOT",
+    "NVM_DIR",
+    "HADOOP_HOME",
+    "SPARK_HOME",
+    "ORACLE_HOME",
+    "JBOSS_HOME",
+    "GEM_HOME",
+    "GEM_PATH",
+    "BUNDLE_GEMFILE",
+    "KUBECONFIG",
+    "ANSIBLE_CONFIG",
+    "AWS_CONFIG_FILE",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "PIP_CONFIG_FILE",
+    "PIP_INDEX_URL",
+    "COMPOSE_FILE",
+    "DOCKER_CONFIG",
+    "HELM_PLUGINS",
+    "TF_CLI_CONFIG_FILE",
+    "CLASSPATH",
+];
+
+/// True for a variable by whose value callers choose programs.
+pub(in crate::pack::import::shell) fn leads_to_programs(variable: &str) -> bool {
+    LEADING.contains(&variable) || variable.to_ascii_lowercase().starts_with("npm_config_")
+}
