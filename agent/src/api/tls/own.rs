@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(codes(&chain, 1100 * DAY), (vec![EXPIRING], true), "six days");
         assert_eq!(chain.expiry_warning(1105 * DAY + 1).unwrap().0, Stage::Day);
         assert_eq!(codes(&chain, 1106 * DAY + 1), (vec![EXPIRED], false));
-        let good = OwnCertificate::of(&[leaf.clone()]).unwrap();
+        let good = OwnCertificate::of(std::slice::from_ref(&leaf)).unwrap();
         assert!(chain.is_worse_than(&good, &id(), 1107 * DAY).unwrap().contains("certificate 2"));
         assert_eq!(chain.is_worse_than(&good, &id(), 1100 * DAY), None);
         // The nearest end of several counts, and all are named.
