@@ -76,7 +76,7 @@ impl Script<'_> {
         };
         let variables = self.variables.iter().map(|(variable, indices)| of(variable.clone(), indices));
         // No script reads these by a name.
-        let arguments = self.arguments.iter().map(|index| of(format!("BOLT_ARGUMENT_{index}"), &[*index]));
+        let arguments = self.arguments.iter().map(|index| of(format!("ARGUMENT_{index}"), &[*index]));
         variables.chain(arguments).collect()
     }
 
