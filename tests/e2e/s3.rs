@@ -359,7 +359,9 @@ async fn a_bucket_is_reached_through_a_proxy() {
     other.facts.id = packs_schema::base::name::InstanceId::new("i-2").unwrap();
     let agent = world.start(&other.set("repository", "timeout", "1s"));
     let said = cannot(&world, &agent).await;
-    assert!(said.contains("bucket.invalid") || said.contains("lookup"), "{said}");
+    // A resolver may take longer than the time-out to say that there is no such host.
+    let expected = ["bucket.invalid", "lookup", "no answer within the time-out"];
+    assert!(expected.iter().any(|text| said.contains(text)), "{said}");
     assert_eq!(proxy.passed().len(), passed.len(), "NO_PROXY counts");
 }
 

@@ -153,7 +153,8 @@ fn serve_agent(host: &Host, programs: &AgentPrograms, listeners: Listeners, sign
     let mut sync = SyncSchedule::new(host.config.repository.poll.0);
     let mut watchdog = Watchdog::from_environment();
     let mut pruned = Instant::now();
-    let mut sweep_again: Option<Instant> = None;
+    // Shims that were killed with the previous launcher may have been ending when it was swept at the start.
+    let mut sweep_again = Some(Instant::now() + SWEEP_AGAIN_AFTER);
     let mut program = Vec::new();
     let mut active = Instant::now();
     loop {
