@@ -69,6 +69,11 @@ pub enum AccessError {
 }
 
 impl AccessError {
+    /// True if the file may be read later although it does not change.
+    fn may_pass(&self) -> bool {
+        matches!(self, AccessError::Read { .. })
+    }
+
     /// Describes the error without the text of the file, which callers may not see.
     fn brief(&self) -> String {
         match self {
@@ -96,6 +101,8 @@ struct InEffect {
     stamp: Option<Stamp>,
     /// False while owner or mode of the file, or of a directory above it, forbid its use.
     trusted: bool,
+    /// True if the file could not be read, which may end without a change of it: a lack of descriptors.
+    is_unread: bool,
     /// False until the file could be used for the first time.
     is_known: bool,
     /// Grants of the file.
@@ -143,7 +150,9 @@ impl Access {
                 let message = crate::log::chain(&error);
                 tracing::error!(%message, "cannot use grants.toml; no grants are in effect");
                 health.set(BROKEN, format!("{}; no grants are in effect, fix the file", error.brief()));
-                Access::new(path, health, stamp, None, !matches!(error, AccessError::Trust(_)))
+                let access = Access::new(path, health, stamp, None, !matches!(error, AccessError::Trust(_)));
+                access.lock().is_unread = error.may_pass();
+                access
             }
         }
     }
@@ -152,7 +161,8 @@ impl Access {
         let is_known = file.is_some();
         let file = file.unwrap_or_default();
         let grants = Arc::new(file.in_effect(None, minute() * 60));
-        let state = InEffect { stamp, trusted, is_known, file, grants, facts: None, minute: minute() };
+        let state =
+            InEffect { stamp, trusted, is_unread: false, is_known, file, grants, facts: None, minute: minute() };
         let (state, generation) = (Mutex::new(state), watch::Sender::new(0));
         Access { path: path.to_owned(), health, state, local: local(), generation }
     }
@@ -273,11 +283,13 @@ impl Access {
     fn refresh(&self, trusted: Option<bool>) -> (Arc<Grants>, u64) {
         let mut state = self.lock();
         let stamp = Stamp::of(&self.path);
-        let is_changed = stamp != state.stamp || trusted.is_some_and(|trusted| trusted != state.trusted);
+        let try_again = |trusted| trusted != state.trusted || state.is_unread;
+        let is_changed = stamp != state.stamp || trusted.is_some_and(try_again);
         if is_changed && !site_file::is_being_written(stamp, state.stamp, clock::now_ms()) {
             state.stamp = stamp;
             let read = read(&self.path);
             state.trusted = !matches!(read, Err(AccessError::Trust(_)));
+            let was_unread = std::mem::replace(&mut state.is_unread, read.as_ref().is_err_and(AccessError::may_pass));
             match read {
                 Ok(grants) => {
                     tracing::info!(path = %self.path.display(), "grants read again");
@@ -292,7 +304,9 @@ impl Access {
                     let message = crate::log::chain(&error);
                     let those =
                         if state.is_known { "previous grants remain in effect" } else { "no grants are in effect" };
-                    tracing::error!(%message, "cannot use grants.toml; {those}");
+                    if !(was_unread && state.is_unread) {
+                        tracing::error!(%message, "cannot use grants.toml; {those}");
+                    }
                     self.health.set(BROKEN, format!("{}; {those}, fix the file", error.brief()));
                 }
             }

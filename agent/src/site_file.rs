@@ -1,7 +1,7 @@
 //! Files of the site that others change while the agent runs: noticing a change, and reading what is there.
 //!
-//! A file that is renamed into place is read at once. One that is written in place is read when it has been unchanged for a while:
-//! an editor or a script may have written a part of it, and a part of `grants.toml` would take grants away for a moment.
+//! A file that is renamed into place is read at once. One that is written in place, or is empty, is read when it has been unchanged for
+//! a while: an editor or a script may have written a part of it, and a part of `grants.toml` would take grants away for a moment.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -38,12 +38,12 @@ impl Stamp {
     }
 }
 
-/// True if the file was changed in place a moment ago, so that more may follow.
+/// True if the file was changed in place a moment ago, so that more may follow; also if it is empty, as it is for a moment when
+/// install(1) or an unpacker has made it anew.
 pub(crate) fn is_being_written(new: Option<Stamp>, old: Option<Stamp>, now_ms: u64) -> bool {
-    match (new, old) {
-        (Some(new), Some(old)) => new != old && new.inode == old.inode && new.changed_lately(now_ms),
-        _ => false,
-    }
+    let Some(new) = new else { return false };
+    let is_in_place = old.is_some_and(|old| new.inode == old.inode);
+    Some(new) != old && (is_in_place || new.size == 0) && new.changed_lately(now_ms)
 }
 
 /// Opens a file for reading. Anything but a regular file is an error: opening a named pipe would wait for its writer.
@@ -86,6 +86,21 @@ mod tests {
         replace(&path, "two end\n");
         assert!(!is_being_written(Stamp::of(&path), new, crate::clock::now_ms()), "it was renamed into place");
         assert!(!is_being_written(None, new, now_ms));
+    }
+
+    #[test]
+    fn a_new_file_that_is_still_empty_has_to_settle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "one end\n").unwrap();
+        let old = Stamp::of(&path);
+        replace(&path, "");
+        let (new, now_ms) = (Stamp::of(&path), crate::clock::now_ms());
+        for before in [old, None] {
+            assert!(is_being_written(new, before, now_ms), "its content may follow");
+            assert!(!is_being_written(new, before, now_ms + 60_000), "it stays empty");
+        }
+        assert!(!is_being_written(new, new, now_ms), "unchanged");
     }
 
     #[test]

@@ -141,6 +141,18 @@ pub enum PkiError {
         /// The most days that are left.
         days: i64,
     },
+    /// The key was revoked as compromised: whoever has it could use the new certificate as well.
+    #[error(
+        "the key of {name} is that of the certificate {serial}, which is revoked as compromised: make a request with a new key, \
+         or renew with --new-key",
+        name = crate::show::visible(name)
+    )]
+    CompromisedKey {
+        /// Owner of the certificate.
+        name: String,
+        /// Serial number of the revoked certificate.
+        serial: Serial,
+    },
     /// The certificate could not be signed.
     #[error("cannot make a certificate for {subject}")]
     Issue {

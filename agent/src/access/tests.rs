@@ -5,6 +5,8 @@ use packs_schema::base::name::PackName;
 use super::*;
 
 const ONE: &str = "[[grant]]\nprincipal = \"spiffe://x/ann\"\nverbs = [\"run\"]\nactions = [\"linux.*\"]\nclasses = [\"diagnostic\"]\n";
+/// A file without a grant.
+const NONE: &str = "# none\n";
 
 fn ann() -> Principal {
     Principal::new("spiffe://x/ann").unwrap()
@@ -47,7 +49,7 @@ fn only_what_a_grant_covers_is_permitted() {
 fn a_revoked_grant_is_gone_at_the_next_request() {
     let (_dir, path, _health, access) = access(ONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
-    site_file::replace(&path, "");
+    site_file::replace(&path, NONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_none());
 }
 
@@ -85,6 +87,21 @@ fn a_broken_file_refuses_the_start_and_keeps_previous_grants_in_effect() {
     site_file::replace(&path, ONE);
     assert!(access.enter(ann(), &[Verb::Run]).is_some());
     assert!(!health.has(BROKEN));
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_read_again_although_it_does_not_change() {
+    let (_dir, path, health, access) = access(ONE);
+    site_file::replace(&path, b"\xff");
+    access.check_for_changes();
+    assert!(health.has(BROKEN) && access.lock().is_unread);
+    // As after a read for which no descriptor was free.
+    site_file::replace(&path, NONE);
+    access.lock().stamp = Stamp::of(&path);
+    assert!(access.enter(ann(), &[Verb::Run]).is_some(), "previous grants remain in effect");
+    access.check_for_changes();
+    assert!(access.enter(ann(), &[Verb::Run]).is_none());
+    assert!(!health.has(BROKEN) && !access.lock().is_unread);
 }
 
 #[test]

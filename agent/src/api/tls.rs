@@ -295,7 +295,7 @@ impl InEffect {
             }
             changed |= crl.refresh(owners, |current| {
                 let read = crls::read(path, &anchors, provider)?;
-                match crls::find_older(&read, current) {
+                match crls::find_older(&read, current, &anchors, provider) {
                     None => Ok(read),
                     Some(why) => Err(TlsError::Crl(path.clone(), why)),
                 }

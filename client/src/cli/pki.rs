@@ -270,6 +270,7 @@ fn failure(error: &PkiError) -> Failure {
         PkiError::Validity(..)
         | PkiError::Issue { .. }
         | PkiError::Outlives { .. }
+        | PkiError::CompromisedKey { .. }
         | PkiError::Load { .. }
         | PkiError::Output { .. }
         | PkiError::Request { .. }

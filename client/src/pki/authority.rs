@@ -218,6 +218,15 @@ impl Authority {
                 AuthorityProblem::NameTaken { serial: other.serial.to_string(), ends: other.not_after.to_string() };
             return Err(PkiError::Intermediate { name: issued.subject, source });
         }
+        // Here, since another operator may have revoked it since the command began.
+        let is_compromised = |other: &&IssuedCertificate| {
+            let revocation = journal.content().revocation(&other.serial);
+            other.key_sha256 == issued.key_sha256 && revocation.is_some_and(|revoked| revoked.reason.is_compromise())
+        };
+        if let Some(other) = journal.content().certificates.iter().find(is_compromised) {
+            let name = issued.uri.unwrap_or(issued.subject);
+            return Err(PkiError::CompromisedKey { name, serial: other.serial.clone() });
+        }
         Ok(journal.append(vec![Record::Issued(issued)])?)
     }
 

@@ -197,6 +197,11 @@ impl RevocationReason {
         RevocationReason::CessationOfOperation,
     ];
 
+    /// True if someone else may have the key, so that no certificate of it is to be trusted.
+    pub(super) fn is_compromise(self) -> bool {
+        matches!(self, RevocationReason::KeyCompromise | RevocationReason::CaCompromise)
+    }
+
     /// Returns its name on the command line.
     pub fn name(self) -> &'static str {
         match self {

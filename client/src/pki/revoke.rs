@@ -88,7 +88,7 @@ impl Authority {
             add_new(&mut found, named);
         }
         // Whoever has the key can use every certificate of it, such as those before a renewal.
-        if matches!(reason, RevocationReason::KeyCompromise | RevocationReason::CaCompromise) {
+        if reason.is_compromise() {
             let keys: HashSet<String> = found.iter().map(|of| of.key_sha256.clone()).collect();
             let is_meant = |one: &&IssuedCertificate| {
                 one.not_after >= now && keys.contains(&one.key_sha256) && Some(&one.serial) != own.as_ref()

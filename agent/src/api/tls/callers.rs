@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use packs_schema::agent::config::{ClientAuthority, ExpiredCrl};
 use packs_schema::base::certificate::{CLIENT_AUTH, CertificateInfo, short_name};
+use packs_schema::base::crl::public_key_content;
 use packs_schema::base::name::Principal;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
@@ -24,6 +25,10 @@ use webpki::EndEntityCert;
 
 use super::crls::Crl;
 use super::revocation::Revocation;
+
+/// Maximum number of certificates behind a caller's own. A chain has at most six; each one more is tried with all others, and any
+/// holder of a certificate would keep the agent busy for seconds with hundreds.
+const MAX_SENT: usize = 16;
 
 /// Authority of callers.
 pub(super) struct Authority<'a> {
@@ -45,6 +50,8 @@ pub(crate) struct CallerVerifier {
 struct AuthorityVerifier {
     /// Distinguished name: the content of its SEQUENCE.
     subject: Vec<u8>,
+    /// Public key: the content of its SubjectPublicKeyInfo.
+    key: Vec<u8>,
     certificate: CertificateDer<'static>,
     inner: Arc<dyn ClientCertVerifier>,
     confined: Option<ClientAuthority>,
@@ -71,8 +78,8 @@ impl CallerVerifier {
             let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             let inner = builder.build().map_err(|e| e.to_string())?;
             let certificate = authority.certificate.clone();
-            let subject = anchor.subject.to_vec();
-            built.push(AuthorityVerifier { subject, certificate, inner, confined: authority.confined.cloned() });
+            let (subject, key) = (anchor.subject.to_vec(), anchor.subject_public_key_info.to_vec());
+            built.push(AuthorityVerifier { subject, key, certificate, inner, confined: authority.confined.cloned() });
         }
         if built.is_empty() {
             return Err("there is no authority".to_owned());
@@ -93,7 +100,10 @@ impl CallerVerifier {
         now: UnixTime,
     ) -> Result<Result<Principal, String>, Error> {
         let (first, others) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
-        let vouching = self.vouching(first, others, now)?;
+        let mut vouching = self.vouching(first, others, now)?;
+        // The TLS library gives up a search that takes too long, and it refuses names that an authority's own certificate excludes:
+        // a caller may have a confined authority refuse the chain while another, which has signed that one, accepts it.
+        vouching.extend(self.authorities.iter().filter(|authority| authority.is_between(chain)));
         Ok(principal(first).and_then(|principal| {
             // A confined authority confines what it signed also where another authority vouches for it in turn. The lists of
             // principals of one certificate add up.
@@ -144,6 +154,9 @@ impl CallerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<Vec<&AuthorityVerifier>, Error> {
+        if intermediates.len() > MAX_SENT {
+            return Err(Error::General(format!("the caller sent more than {MAX_SENT} certificates of authorities")));
+        }
         let (mut accepting, mut refusal) = (Vec::new(), None);
         for authority in &self.authorities {
             match authority.inner.verify_client_cert(end_entity, intermediates, now) {
@@ -166,6 +179,21 @@ impl CallerVerifier {
 
     fn any(&self) -> &dyn ClientCertVerifier {
         &*self.authorities.first().expect("there is at least one authority").inner
+    }
+}
+
+impl AuthorityVerifier {
+    /// True if a chain has a certificate of this confined authority's key, under whatever name, and one that names it as its issuer.
+    fn is_between(&self, chain: &[CertificateDer<'_>]) -> bool {
+        if self.confined.is_none() {
+            return false;
+        }
+        let parsed: Vec<EndEntityCert<'_>> = chain.iter().filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+        let is_of_key = |certificate: &&EndEntityCert<'_>| {
+            public_key_content(&certificate.subject_public_key_info()).is_some_and(|key| *key == self.key)
+        };
+        let own: Vec<&[u8]> = parsed.iter().filter(is_of_key).map(|certificate| certificate.subject()).collect();
+        parsed.iter().any(|certificate| !is_of_key(&certificate) && own.contains(&certificate.issuer()))
     }
 }
 

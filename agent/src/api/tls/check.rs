@@ -99,7 +99,7 @@ fn check_callers(files: &TlsConfig, now_s: i64, found: &mut Vec<FileProblem>) {
     for (path, certificate, confined) in &all {
         let twice = |other: &(&PathBuf, _, bool)| other.1 == *certificate && other.2 != *confined;
         if *confined && all.iter().any(twice) {
-            let message = "an authority in it is in client_ca as well, and so may vouch for every principal";
+            let message = "an authority in it is in client_ca as well; it may vouch for its principals only";
             found.push(FileProblem::warning(path, message.to_owned()));
         }
     }

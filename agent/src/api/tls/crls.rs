@@ -138,9 +138,15 @@ pub(super) fn is_signed_by(signed: &Signed<'_>, key: &[u8], provider: &CryptoPro
 
 /// Returns the reason why `new` must not replace `current`: a list of the same issuer is older there, by its time or its number, or
 /// none is left of it. Lists that some authorities split into parts are compared by the newest part. A key numbers its own lists: those
-/// of another key of the same name are compared by their times only.
-pub(super) fn find_older(new: &[Crl], current: &[Crl]) -> Option<String> {
-    current.iter().find_map(|Crl { info: old, .. }| {
+/// of another key of the same name are compared by their times only, and do not take the place of one whose key is among the `anchors`.
+pub(super) fn find_older(
+    new: &[Crl],
+    current: &[Crl],
+    anchors: &[TrustAnchor<'_>],
+    provider: &CryptoProvider,
+) -> Option<String> {
+    current.iter().find_map(|current| {
+        let old = &current.info;
         let same = || new.iter().map(|crl| &crl.info).filter(|info| info.issuer == old.issuer);
         let Some(newest) = same().map(|info| info.this_update_s).max() else {
             let why = "it has no list of an issuer that the one in effect has: restart the agent to do without";
@@ -148,6 +154,20 @@ pub(super) fn find_older(new: &[Crl], current: &[Crl]) -> Option<String> {
         };
         if newest < old.this_update_s {
             return Some("it is older than the one in effect".to_owned());
+        }
+        if let Signer::Anchors(signers) = current.signer(anchors, provider) {
+            let has_signed = |crl: &&Crl| signers.iter().any(|index| crl.is_signed_by(&anchors[*index], provider));
+            match new.iter().filter(has_signed).map(|crl| crl.info.this_update_s).max() {
+                Some(newest) if newest < old.this_update_s => {
+                    return Some("it is older than the one in effect".to_owned());
+                }
+                Some(_) => {}
+                None => {
+                    let why = "it has only lists of another key of the issuer, and the key of the one in effect still has an \
+                               authority: put the lists of both keys into the file, or remove the authority of the former key";
+                    return Some(why.to_owned());
+                }
+            }
         }
         let of_key = same().filter(|info| info.authority_key == old.authority_key);
         let (highest, known) = (of_key.filter_map(|info| info.number.as_ref()).max()?, old.number.as_ref()?);

@@ -49,8 +49,8 @@ impl<T> Kept<T> {
         self.stamps = stamps;
         let read = read(&self.value);
         self.trusted = !matches!(read, Err(TlsError::Trust(_)));
-        // Such as one that is not valid yet.
-        self.may_improve = matches!(read, Err(TlsError::Worse(..)));
+        // Such as one that is not valid yet, or that could not be read for want of a descriptor.
+        self.may_improve = matches!(read, Err(TlsError::Worse(..) | TlsError::Read(..)));
         match read {
             Ok(value) => {
                 let paths: Vec<String> = self.files.iter().map(|(path, _)| path.display().to_string()).collect();
@@ -159,5 +159,20 @@ mod tests {
         replace("two end\n");
         assert!(kept.refresh(true, |_| read()));
         assert_eq!((kept.get().as_str(), kept.problem()), ("two end\n", None));
+    }
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_again_although_it_does_not_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "one end\n").unwrap();
+        let read = reader(path.clone());
+        let mut kept = Kept::load(vec![(path.clone(), None)], &read).unwrap();
+        crate::site_file::replace(&path, "two end\n");
+        let no_descriptor = || TlsError::Read(path.clone(), nix::errno::Errno::EMFILE.into());
+        assert!(!kept.refresh(false, |_| Err(no_descriptor())));
+        assert_eq!((kept.get().as_str(), kept.problem().is_some()), ("one end\n", true));
+        assert!(kept.refresh(true, |_| read()), "the watcher tries again");
+        assert_eq!((kept.get().as_str(), kept.problem()), ("two end\n", None));
+        assert!(!kept.refresh(true, |_| panic!("it is in effect")));
     }
 }

@@ -93,6 +93,9 @@ impl Revocation {
         let der = certificate.der();
         let signed = Signed::parse(&der).ok_or(CertificateError::BadEncoding)?;
         let mut keys = self.keys_of(issuer, sent);
+        // A caller may send one certificate many times, and a list of some megabytes is hashed for each key.
+        keys.sort_unstable();
+        keys.dedup();
         keys.retain(|key| is_signed_by(&signed, key, &self.provider));
         let mut of_key =
             lists.into_iter().filter(|list| keys.iter().any(|key| list.is_signed_by_key(key, &self.provider)));

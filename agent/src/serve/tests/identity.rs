@@ -260,6 +260,34 @@ async fn a_list_that_arrives_before_its_authority_is_read_with_it() {
 }
 
 #[tokio::test]
+async fn a_list_of_another_key_takes_no_revocation_back_while_the_former_key_has_an_authority() {
+    let api = with_crl(24, ExpiredCrl::Accept).await;
+    let (ca, path) = (api.dir.path().join("ca.pem"), api.dir.path().join("crl.pem"));
+    let (ann, lost) = (numbered(&api.issuer, "spiffe://x/ann", 7), numbered(&api.issuer, "spiffe://x/ann", 8));
+    put(&path, &crl_made(&api.issuer, &[8], 24, 2));
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
+    // A new key under the same name, beside the former one.
+    let (renewed, pem) = authority();
+    put(&ca, &(api.root.clone() + &pem));
+    let of_renewed = crl_made(&renewed, &[], 24, 1);
+    put(&path, &of_renewed);
+    let answer = health(&api, &ann, "tls_invalid", true).await;
+    assert!(answer.contains("put the lists of both keys into the file"), "{answer}");
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err(), "it stays revoked");
+    // Of the former key an older one, of which the number does not tell.
+    put(&path, &(crl_made(&api.issuer, &[], 24, 3) + &of_renewed));
+    health(&api, &ann, "it is older than the one in effect", true).await;
+    put(&path, &(crl_made(&api.issuer, &[8], 24, 1) + &of_renewed));
+    health(&api, &ann, "tls_invalid", false).await;
+    assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
+    // Without the former authority its list is not needed.
+    put(&ca, &pem);
+    put(&path, &of_renewed);
+    health(&api, &numbered(&renewed, "spiffe://x/ann", 9), "tls_invalid", false).await;
+    api.stop().await;
+}
+
+#[tokio::test]
 async fn a_damaged_authority_holds_up_no_revocation() {
     let api = with_crl(24, ExpiredCrl::Accept).await;
     let (ca, path) = (api.dir.path().join("ca.pem"), api.dir.path().join("crl.pem"));
@@ -277,27 +305,73 @@ async fn a_damaged_authority_holds_up_no_revocation() {
     api.stop().await;
 }
 
-#[tokio::test]
-async fn a_confined_authority_is_confined_also_where_another_has_signed_it() {
+/// Starts with an authority `studio`, which the root has signed, and which is confined to principals that begin with one of `prefixes`;
+/// returns it with its certificate.
+async fn with_confined_intermediate(prefixes: &[&str]) -> (Api, Authority, String) {
     let mut studio = None;
     let api = Api::start_changed(|config, issuer| {
         let (made, pem) = between(issuer, "studio");
         let file = config.tls.key.with_file_name("studio.pem");
         std::fs::write(&file, &pem).unwrap();
-        let one =
-            |name: &str| ClientAuthority { file: file.clone(), principals: vec![name.to_owned().try_into().unwrap()] };
-        config.tls.client_authorities = vec![one("spiffe://x/studio/*"), one("spiffe://x/more/*")];
+        let one = |prefix: &&str| ClientAuthority {
+            file: file.clone(),
+            principals: vec![format!("{prefix}*").try_into().unwrap()],
+        };
+        config.tls.client_authorities = prefixes.iter().map(one).collect();
         std::fs::write(&config.paths.grants, GRANTS.replace("spiffe://x/ann", "spiffe://x/*")).unwrap();
         studio = Some((made, pem));
     })
     .await;
     let (studio, pem) = studio.unwrap();
+    (api, studio, pem)
+}
+
+#[tokio::test]
+async fn a_confined_authority_is_confined_also_where_another_has_signed_it() {
+    let (api, studio, pem) = with_confined_intermediate(&["spiffe://x/studio/", "spiffe://x/more/"]).await;
     for (name, expected) in [("spiffe://x/studio/ann", 200), ("spiffe://x/more/ann", 200), ("spiffe://x/ann", 401)] {
         for chain in [&[][..], &[pem.as_str()]] {
             let caller = with_chain(leaf(&studio, &[name], |_| {}), chain);
             let answer = api.ask(Some(&caller), "GET", "/v1/access?verb=read", "").await.unwrap();
             assert_eq!(status(&answer), expected, "{name}, {} authorities sent: {answer}", chain.len());
         }
+    }
+    api.stop().await;
+}
+
+/// The TLS library gives up after 100 signatures. The detours have the maximum length of a chain below the confined authority, and so
+/// are too long to be tried below the root.
+#[tokio::test]
+async fn a_confined_authority_is_confined_also_where_a_caller_has_the_search_for_it_given_up() {
+    let (api, studio, pem) = with_confined_intermediate(&["spiffe://x/studio/"]).await;
+    let (mut last, below) = between(&studio, "6");
+    // Each twice, which makes 64 detours of seven signatures.
+    let mut sent = vec![below; 2];
+    for name in ["5", "4", "3", "2", "1"] {
+        let (next, below) = between(&last, name);
+        sent.extend([below.clone(), below]);
+        last = next;
+    }
+    let (direct, of_direct) = between(&studio, "1");
+    sent.extend([of_direct, pem]);
+    let sent: Vec<&str> = sent.iter().map(String::as_str).collect();
+    for (name, expected) in [("spiffe://x/studio/ann", 200), ("spiffe://x/ann", 401)] {
+        let caller = with_chain(leaf(&direct, &[name], |_| {}), &sent);
+        let answer = api.ask(Some(&caller), "GET", "/v1/access?verb=read", "").await.unwrap();
+        assert_eq!(status(&answer), expected, "{name}: {answer}");
+    }
+    api.stop().await;
+}
+
+/// Every one of them is tried with the others.
+#[tokio::test]
+async fn more_authorities_than_a_chain_can_have_are_not_tried() {
+    let api = Api::start().await;
+    let (_, pem) = between(&api.issuer, "issuing");
+    for (count, accepted) in [(16, true), (17, false)] {
+        let caller = with_chain(numbered(&api.issuer, "spiffe://x/ann", 7), &vec![pem.as_str(); count]);
+        let answer = api.ask(Some(&caller), "GET", "/v1/health", "").await;
+        assert_eq!(answer.is_ok(), accepted, "{count}: {answer:?}");
     }
     api.stop().await;
 }

@@ -141,6 +141,27 @@ fn a_compromised_key_loses_all_its_certificates() {
 }
 
 #[test]
+fn a_compromised_key_is_not_signed_again() {
+    let (dir, authority) = with_files(0);
+    let request = NewRequest::create(&instance("i-1", &[])).unwrap();
+    let request = Request::read(&request.write(dir.path(), "i-1").unwrap().0).unwrap();
+    let sign = || authority.sign_request(&request, Validity::days(3));
+    let certificates = [sign().unwrap(), sign().unwrap()];
+    let [lost, again] = ["lost.pem", "again.pem"].map(|name| dir.path().join(name));
+    std::fs::write(&lost, &certificates[0]).unwrap();
+    std::fs::write(&again, &certificates[1]).unwrap();
+    authority.revoke(&[Revocable::File(lost.clone())], RevocationReason::Superseded).unwrap();
+    assert!(sign().is_ok(), "the key is not lost");
+    authority.revoke(&[Revocable::File(again)], RevocationReason::KeyCompromise).unwrap();
+    let before = content(dir.path());
+    let error = sign().unwrap_err();
+    assert!(matches!(error, PkiError::CompromisedKey { .. }), "{error}");
+    assert_eq!(content(dir.path()), before, "nothing is recorded");
+    let other = NewRequest::create(&instance("i-1", &[])).unwrap().write(dir.path(), "other").unwrap().0;
+    assert!(authority.sign_request(&Request::read(&other).unwrap(), Validity::days(3)).is_ok(), "a new key");
+}
+
+#[test]
 fn only_certificates_of_the_authority_are_revoked() {
     let (dir, authority) = with_files(0);
     let refused = |what: Revocable| match authority.revoke(&[what], RevocationReason::Unspecified).unwrap_err() {
