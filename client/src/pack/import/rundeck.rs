@@ -130,7 +130,11 @@ fn read(tree: &SourceTree, path: &str) -> Result<Result<Vec<Value>, ImportFindin
 fn action_name(path: &str, job: &Value, names: &mut ActionNames) -> Result<(String, Option<String>), ImportError> {
     let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or_default().trim();
     let mut name = short(&word(text("name")));
-    ActionName::new(name.as_str()).map_err(|source| ImportError::Name { file: path.to_owned(), source })?;
+    // The error shows the name as the job has it.
+    ActionName::new(name.as_str()).map_err(|error| {
+        let source = ActionName::new(text("name")).err().unwrap_or(error);
+        ImportError::Name { file: path.to_owned(), source }
+    })?;
     if names.is_taken(&name) {
         let group = Some(part(&word(text("group")))).filter(|group| !group.is_empty());
         name = group.map_or(name.clone(), |group| short(&format!("{group}_{name}")));

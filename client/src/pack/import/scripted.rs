@@ -100,6 +100,12 @@ pub(super) fn rewritten(
         Some(Part::Text(text)) => text.lines().next().filter(|line| line.starts_with("#!")),
         _ => None,
     };
+    if let (ReadBy::FirstLine(_), Some(line), [Part::Text(text), _, ..]) = (reader, first, parts)
+        && line.len() == text.len()
+    {
+        let message = "callers would choose the program of its first line, or its options; name them there";
+        return Err(("placeholder", message.to_owned()));
+    }
     let program = match (reader, first) {
         (ReadBy::Program(program), Some(line)) if !is_shell(program) && interpreter(line).map_or(true, is_shell) => {
             // Such as perl, which runs the program of the first line.

@@ -1,9 +1,12 @@
 //! Secrets of scripts that others on the instance can read: arguments of a program are for every account, the environment is for
 //! root and the script's own account.
 
+use serde_json::{Map, Value};
+
+use super::code_lines;
 use super::report::Effect;
 use super::schema::Sink;
-use super::scripted::Parameter;
+use super::scripted::{Parameter, is_secret};
 use super::shell::{Limit, ScriptValue, given_to_programs};
 use super::steps::Piece;
 
@@ -22,6 +25,18 @@ pub(super) fn note_in_environment(parameters: &[Parameter], key: &str, sink: &mu
         );
         sink.add(IN_ENVIRONMENT, Effect::Note, &[key, &secret.source], message);
     }
+}
+
+/// Returns the first member of an object, or of objects of a list, that is a secret by its name and not declared as one.
+pub(super) fn member(schema: &Map<String, Value>) -> Option<&str> {
+    let members = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let mut members = members.filter_map(|(name, member)| Some((name, member.as_object()?)));
+    let found = members.find_map(|(name, schema)| {
+        let is_text = schema.get("type").is_none_or(|kind| kind.to_string().contains("\"string\""));
+        let is_open = !["secret", "enum"].iter().any(|keyword| schema.contains_key(*keyword));
+        if is_text && is_open && is_secret(name) { Some(name.as_str()) } else { member(schema) }
+    });
+    found.or_else(|| member(schema.get("items")?.as_object()?))
 }
 
 /// Returns the values of the parameters that are secrets.
@@ -52,6 +67,19 @@ pub(super) fn in_script(script: &str, step: &str, secrets: &[ScriptValue]) -> Ve
         given.iter().find(|(given, _)| *given == index).map(|(_, program)| message(&secret.name, step, program))
     };
     secrets.iter().enumerate().filter_map(of).collect()
+}
+
+/// Returns a message for each secret that the program `text` of `step`, in another language than a shell's, gives to one
+/// that it starts; `name` is the name of a secret in it.
+pub(super) fn in_program(
+    text: &str,
+    step: &str,
+    secrets: &[ScriptValue],
+    name: fn(&ScriptValue) -> &str,
+) -> Vec<String> {
+    let given = code_lines::given_to_programs(text, secrets.iter().map(name));
+    let is_given = |secret: &&ScriptValue| given.contains(&name(secret));
+    secrets.iter().filter(is_given).map(|secret| message(&secret.name, step, "a program")).collect()
 }
 
 /// Returns a message for each secret in the arguments of the script itself.

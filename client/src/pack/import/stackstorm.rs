@@ -27,6 +27,7 @@ mod requirements;
 mod runner;
 mod schema;
 mod script;
+mod server;
 mod supplied;
 mod values;
 
@@ -112,7 +113,7 @@ fn attempt(
         },
     };
     let mut registry = serde_json::Map::new();
-    let around = Surroundings { tree, facts, config: &config };
+    let around = Surroundings { pack: &head.name, tree, facts, config: &config };
     let paths: Vec<&String> = tree.files.keys().filter(|path| is_action_file(path)).collect();
     for path in paths {
         if let Err(error) = check_path(path) {

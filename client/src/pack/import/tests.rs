@@ -1,10 +1,12 @@
 //! Imports of small packs in the shapes that published ones have: `tests/fixtures/stackstorm`.
 
 mod any_command;
+mod computed;
 mod executed;
 mod hostile;
 mod mutated;
 mod names;
+mod programs;
 mod puppet;
 mod rundeck;
 mod silent;

@@ -12,7 +12,7 @@ use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, truth};
 use crate::pack::import::scripted::is_secret;
-use crate::pack::import::{ImportError, any_command};
+use crate::pack::import::{ImportError, any_command, secrets};
 
 /// Parameters of a task.
 #[derive(Debug, Default)]
@@ -131,7 +131,17 @@ impl Parameters {
             );
             sink.add("secret", Effect::Safer, &place, message);
         }
-        if declared || by_name {
+        let is_said = declared || by_name || sensitive.is_some();
+        let member = if is_said { None } else { secrets::member(&schema).map(str::to_owned) };
+        if let Some(member) = &member {
+            let message = format!(
+                "{} holds {}, a secret by its name, though not Sensitive: Bolt itself writes its value into no log and no record",
+                shorten(name, 80),
+                shorten(member, 80)
+            );
+            sink.add("secret", Effect::Safer, &place, message);
+        }
+        if declared || by_name || member.is_some() {
             schema.insert("secret".to_owned(), Value::Bool(true));
             self.secrets.push(bolt.clone());
         }

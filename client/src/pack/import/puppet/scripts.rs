@@ -19,14 +19,15 @@ pub(super) fn note_puppet(path: &str, text: &str, sink: &mut Sink<'_>) {
     }
 }
 
-/// Notes where the shell script at `path` gives a secret of its environment to a program as an argument.
+/// Notes where the script at `path` gives a secret to a program as an argument.
 pub(super) fn note_secret_arguments(path: &str, text: &str, parameters: &Parameters, sink: &mut Sink<'_>) {
-    if !is_shell_script(text, ReadBy::FirstLine("/bin/sh")) {
-        return;
-    }
     let secrets: Vec<_> =
         parameters.secrets.iter().map(|name| secrets::in_variable(name, format!("PT_{name}"))).collect();
-    for message in secrets::in_script(text, path, &secrets) {
+    let messages = match is_shell_script(text, ReadBy::FirstLine("/bin/sh")) {
+        true => secrets::in_script(text, path, &secrets),
+        false => secrets::in_program(text, path, &secrets, |one| one.name.as_str()),
+    };
+    for message in messages {
         sink.add(secrets::CODE, Effect::Note, &[], message);
     }
 }

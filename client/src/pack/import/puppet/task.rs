@@ -275,8 +275,8 @@ impl Task<'_> {
             }
             code_lines::note(std::iter::once((one.source.as_str(), one.text.as_str())), &[], sink);
             scripts::note_commands(&one.text, &self.parameters, sink);
+            scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
             if matches!(one.method, InputMethod::Environment | InputMethod::Both) {
-                scripts::note_secret_arguments(&one.source, &one.text, &self.parameters, sink);
                 scripts::follow(&one.source, &one.text, &mut self.parameters, sink);
             }
             leftovers |= processes::note_script(&one.source, &one.text, false, &[], sink);

@@ -136,6 +136,11 @@ fn restrictions(name: &str, option: &Value, schema: &mut Map<String, Value>, sin
     if remote {
         let message = format!("the values of {name} come from an address that is not asked: any value is taken");
         sink.add("remote_values", Effect::Note, &place, message);
+    } else if let Some(plugin) = option.get("optionValuesPluginType").and_then(as_text).filter(|name| !name.is_empty())
+    {
+        let message =
+            format!("the values of {name} come from the plugin {plugin}, which is not asked: any value is taken");
+        sink.add("remote_values", Effect::Note, &place, message);
     }
     // Rundeck's patterns match the whole value.
     if let Some(regex) = option.get("regex").and_then(Value::as_str).filter(|regex| !regex.is_empty()) {

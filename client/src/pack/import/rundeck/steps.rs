@@ -5,6 +5,8 @@ use serde_json::Value;
 use super::context::{Context, Notation};
 use super::interpreter::{self, Interpreter, Reader};
 use super::{may_be_script, powershell, xml};
+use crate::pack::import::any_command;
+use crate::pack::import::code_lines::python;
 use crate::pack::import::schema::truth;
 use crate::pack::import::scripted::{self, Blocked, Parameter, ReadBy};
 use crate::pack::import::secrets;
@@ -65,6 +67,10 @@ impl Steps<'_> {
             Some("script") => powershell::is_script(text("script").unwrap_or_default()),
             _ => false,
         };
+        let extension = text("fileExtension").unwrap_or_default().trim().trim_start_matches('.').to_ascii_lowercase();
+        if kind != Some("exec") && ["bat", "cmd", "ps1", "vbs"].contains(&extension.as_str()) {
+            return Err(("windows", format!("{name} is a script for Windows ({extension}), which Bolt does not run")));
+        }
         if windows || invocation.is_some_and(powershell::starts) {
             return Err(("powershell", format!("{name} is PowerShell, which Bolt does not run")));
         }
@@ -126,6 +132,9 @@ impl Steps<'_> {
         if scripted::is_shell_script(&done.script, reader) {
             self.secret_arguments.extend(secrets::in_script(&done.script, &name, &secrets::of(self.parameters)));
         } else {
+            let known = secrets::of(self.parameters);
+            self.secret_arguments.extend(secrets::in_program(&done.script, &name, &known, |one| one.variable.as_str()));
+            self.note_commands(&done.script, &arguments);
             self.others.push((name.clone(), done.script.clone()));
         }
         self.note_secrets(&arguments, &name);
@@ -161,6 +170,25 @@ impl Steps<'_> {
         self.note_secrets(&step.arguments, name);
         self.accounts.push((name.to_owned(), None));
         Ok(step)
+    }
+
+    /// Notes the options that are the whole of what a script in another language than a shell's runs.
+    fn note_commands(&mut self, script: &str, arguments: &[Vec<Piece>]) {
+        let open = self.parameters.iter().enumerate().filter(|(_, option)| any_command::is_open(&option.schema));
+        let names = open.flat_map(|(index, option)| {
+            let variable = &option.value.variable;
+            let is_whole = |argument: &Vec<Piece>| matches!(&argument[..], [Piece::Variable(name)] if name == variable);
+            let places = arguments.iter().enumerate().filter(|(_, argument)| is_whole(argument));
+            let of_places = places.flat_map(|(at, _)| [format!("sys.argv[{}]", at + 1), format!("ARGV[{at}]")]);
+            of_places.chain([variable.clone()]).map(move |name| (name, index)).collect::<Vec<_>>()
+        });
+        let names: Vec<(String, usize)> = names.collect();
+        let run = python::run_whole(script, names.iter().map(|(name, _)| name.as_str()));
+        for (_, index) in names.iter().filter(|(name, _)| run.contains(&name.as_str())) {
+            if !self.given.contains(index) {
+                self.given.push(*index);
+            }
+        }
     }
 
     /// Notes secrets in the arguments of a script.

@@ -5,6 +5,7 @@ use super::limit::Limit;
 
 mod building;
 mod fetching;
+mod options;
 mod variables;
 
 pub(super) use building::{is_told_where, runs_directory};
@@ -247,12 +248,19 @@ pub(super) struct Place<'a> {
     pub(super) word: &'a str,
 }
 
+impl Place<'_> {
+    /// True for the operand of one of these options, which may be in the same word.
+    fn after(&self, options: &[&str]) -> bool {
+        let is_attached = |option: &str| match self.word.strip_prefix(option) {
+            Some(rest) => !rest.is_empty() || option.len() == 2,
+            None => false,
+        };
+        options.contains(&self.last) || options.iter().any(|option| is_attached(option))
+    }
+}
+
 /// Returns how a command whose arguments have no grammar reads a value at this place, and what limit its code needs.
 pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
-    let after = |options: &[&str]| {
-        options.contains(&place.last)
-            || options.iter().any(|option| place.word.starts_with(option) && place.word.len() > option.len())
-    };
     let first = place.operands == 0;
     let code = |is: bool, limit: Limit| (if is { Role::Code } else { Role::Data }, limit);
     match program {
@@ -270,14 +278,9 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
         "[" | "test" if place.last.trim_start_matches('-').chars().all(|c| c == EXPANDED) && place.last != "-" => {
             (if place.last.contains(EXPANDED) { Role::Unknown } else { Role::Data }, Limit::Path)
         }
-        "printf" | "wait" => (if after(&["-v", "-p"]) { Role::Unknown } else { Role::Data }, Limit::Word),
-        "rsync" => code(after(&["-e", "--rsh", "--rsync-path"]), Limit::Path),
-        "tar" => code(after(&["-I", "--to-command", "--use-compress-program", "--checkpoint-action"]), Limit::Path),
-        "git" => {
-            (if after(&["-c", "--upload-pack", "--receive-pack"]) { Role::Unknown } else { Role::Data }, Limit::Word)
-        }
-        "tcpdump" => (if after(&["-z"]) { Role::Program } else { Role::Data }, Limit::Path),
-        _ => (Role::Data, Limit::Free),
+        "printf" | "wait" => (if place.after(&["-v", "-p"]) { Role::Unknown } else { Role::Data }, Limit::Word),
+        "git" if place.after(&["-c", "--upload-pack", "--receive-pack"]) => (Role::Unknown, Limit::Word),
+        _ => options::role(program, place).map_or((Role::Data, Limit::Free), |role| (role, Limit::Path)),
     }
 }
 

@@ -279,6 +279,27 @@ const GRAMMARS: &[Grammar] = &[
     },
     Grammar { names: &["sqlite3", "sqlite"], first: Role::Data, ..COMMON },
     Grammar {
+        names: &["clickhouse-client", "clickhouse"],
+        flags: "nmtEs",
+        data: "hudf",
+        code: "q",
+        long: &[
+            ("query", CODE),
+            ("queries-file", FILE),
+            ("host", DATA),
+            ("port", DATA),
+            ("user", DATA),
+            ("password", DATA),
+            ("database", DATA),
+            ("format", DATA),
+        ],
+        long_flags: &["multiquery", "multiline", "secure"],
+        first: Role::Data,
+        after_code: Role::Data,
+        permutes: true,
+        ..COMMON
+    },
+    Grammar {
         names: &["ssh"],
         limit: Limit::Path,
         shell: true,

@@ -91,6 +91,14 @@ const STARTERS: &[&str] = &[
     "gcloud",
     "salt",
     "salt-call",
+    "systemd-cat",
+    "systemd-socket-activate",
+    "dtach",
+    "abduco",
+    "byobu",
+    "tsp",
+    "fakechroot",
+    "direnv",
 ];
 
 /// Their arguments: behind options, which are not known, stands the name of a program.
@@ -115,6 +123,7 @@ static CONTAINER: Grammar = Grammar {
         ("namespace", DATA),
         ("container", DATA),
         ("context", DATA),
+        ("entrypoint", &[Role::Program]),
     ],
     first: Role::Data,
     rest: Role::Data,

@@ -215,6 +215,17 @@ impl Reading<'_> {
                 &["mainSteps"],
                 &mut self.sink,
             );
+            let known = secrets::of(parameters);
+            for message in secrets::in_program(&done.script, &step.name, &known, |one| one.variable.as_str()) {
+                self.sink.add(secrets::CODE, Effect::Note, &["mainSteps"], message);
+            }
+            code_lines::note_commands(
+                &done.script,
+                parameters,
+                |one| one.value.variable.as_str(),
+                "parameters",
+                &mut self.sink,
+            );
         }
         for place in scripts::undefined(&text, parameters) {
             let message = format!(

@@ -13,7 +13,7 @@ use crate::pack::import::ImportError;
 use crate::pack::import::converted::Converted;
 use crate::pack::import::names::short;
 use crate::pack::import::report::Effect;
-use crate::pack::import::schema::Sink;
+use crate::pack::import::schema::{Sink, truth};
 
 /// Converts the action file at `path`; `None` if it describes no single action.
 pub(super) fn convert(
@@ -59,7 +59,7 @@ pub(super) fn convert(
         path,
         description: text("description").filter(|_| !value["description"].is_null()).unwrap_or_default(),
         tags: value.get("tags").and_then(Value::as_array).cloned().unwrap_or_default(),
-        enabled: value.get("enabled").is_none_or(|enabled| enabled.as_bool() != Some(false)),
+        enabled: value.get("enabled").is_none_or(|enabled| truth(enabled) != Some(false)),
         entry_point: text("entry_point").filter(|_| !value["entry_point"].is_null()).unwrap_or_default(),
         name,
         settings,

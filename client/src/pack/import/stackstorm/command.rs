@@ -12,7 +12,7 @@ use super::jinja::shell::rewrite;
 use super::jinja::{self, Base, Piece, Refused, ValueOf};
 use super::schema::{holds_secret, is_template};
 use super::values::{bolt_name, is_listed};
-use super::{places, values};
+use super::{places, server, values};
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::Effect;
 use crate::pack::import::shell::programs::is_executed;
@@ -57,7 +57,11 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         draft.parameters.insert("cwd".to_owned(), schema.as_object().cloned().unwrap_or_default());
         head += "[ -z \"$BOLT_PARAM_CWD\" ] || cd -- \"$BOLT_PARAM_CWD\" || exit\n";
     }
+    if server::reads_known(&script) {
+        head += &server::exports(around.pack.as_str());
+    }
     if command.is_some() {
+        server::note(draft, std::iter::once(("cmd", script.as_str())), &PLACE);
         places::note_directory(draft, &script);
         let is_root = draft.settings.sudo;
         draft.leftovers = processes::note_script("cmd", &script, is_root, &PLACE, &mut draft.sink);

@@ -11,14 +11,13 @@ use super::schema::{clean, holds_secret};
 use crate::pack::import::documents::read_yaml;
 use crate::pack::import::plan::PlannedFile;
 use crate::pack::import::report::{Effect, ImportFinding};
-use crate::pack::import::schema::Sink;
+use crate::pack::import::schema::{Sink, truth};
+use crate::pack::import::scripted::is_secret;
 use crate::pack::import::source::SourceTree;
 use crate::pack::import::{ImportError, emit};
 
 /// The older file, with values.
 const OLD_FILE: &str = "config.yaml";
-/// Parts of names of values that are kept secret.
-const SECRET_WORDS: [&str; 7] = ["password", "passwd", "secret", "token", "api_key", "apikey", "private_key"];
 
 /// Configuration schema of the pack.
 #[derive(Debug, Default)]
@@ -38,6 +37,7 @@ pub(super) fn read(tree: &SourceTree, findings: &mut Vec<ImportFinding>) -> Resu
         Ok(Value::Object(entries)) => {
             for (name, value) in &entries {
                 let schema = if old { of_value(name, value) } else { value.clone() };
+                note_undeclared(&[name.as_str()], &schema, &mut sink);
                 config.add(name, &schema, &mut sink);
             }
             if old && !entries.is_empty() {
@@ -132,6 +132,7 @@ fn nested_default(schema: &Map<String, Value>) -> Option<Value> {
 /// Returns a schema for a value of the older file, which is its default unless it may be a secret.
 fn of_value(name: &str, value: &Value) -> Value {
     let kind = match value {
+        Value::Null if is_secret(name) => return json!({"secret": true}),
         Value::Null => return json!({}),
         Value::Bool(_) => "boolean",
         Value::Number(number) if number.is_f64() => "number",
@@ -140,10 +141,49 @@ fn of_value(name: &str, value: &Value) -> Value {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    let lower = name.to_ascii_lowercase();
-    match SECRET_WORDS.iter().any(|word| lower.contains(word)) {
+    match names_secret(name, value) {
         true => json!({"type": kind, "secret": true}),
         false if value.as_str().is_some_and(str::is_empty) => json!({"type": kind}),
         false => json!({"type": kind, "default": value}),
+    }
+}
+
+/// True if a value may be a secret or hold one: by its name or a name inside, as a private key, or as credentials of an
+/// address.
+fn names_secret(name: &str, value: &Value) -> bool {
+    is_secret(name)
+        || match value {
+            Value::Object(entries) => entries.iter().any(|(name, value)| names_secret(name, value)),
+            Value::Array(items) => items.iter().any(|item| names_secret("", item)),
+            Value::String(text) => text.contains("PRIVATE KEY-----") || has_credentials(text),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+}
+
+/// True for text with an address such as `https://name:password@host`.
+fn has_credentials(text: &str) -> bool {
+    text.split("://").skip(1).any(|rest| {
+        let authority = rest.split(|c: char| c == '/' || c.is_whitespace()).next().unwrap_or_default();
+        authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    })
+}
+
+/// Notes what is a secret by its name, also inside of an object, and is not declared as one.
+fn note_undeclared(place: &[&str], schema: &Value, sink: &mut Sink<'_>) {
+    let name = place.last().copied().unwrap_or_default();
+    // A declaration that is unclear counts as one.
+    if schema.get("secret").is_some_and(|secret| truth(secret) != Some(false)) {
+        return;
+    }
+    let is_text = schema.get("type").is_none_or(|kind| kind.to_string().contains("\"string\""));
+    if is_text && is_secret(name) && schema.get("enum").is_none() {
+        let message = format!(
+            "{name} is not declared a secret, though it is one by its name: its value is in the environment of every \
+             action; add secret: true if it is one"
+        );
+        sink.add("undeclared_secret", Effect::Note, place, message);
+    }
+    for (name, schema) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        note_undeclared(&[place, &["properties", name.as_str()][..]].concat(), schema, sink);
     }
 }

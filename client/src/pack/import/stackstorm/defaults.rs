@@ -39,6 +39,14 @@ pub(super) fn register_templates(around: &Surroundings<'_>, draft: &mut Draft<'_
     templates
 }
 
+/// Returns the types of parameters with defaults that are computed, as texts are cast to them.
+pub(super) fn types(draft: &Draft<'_>, templates: &Map<String, Value>) -> Map<String, Value> {
+    const CAST: [&str; 6] = ["string", "integer", "number", "boolean", "array", "object"];
+    let of = |name: &String| draft.parameters.get(name)?.get("type").filter(|kind| kind.is_string()).cloned();
+    let known = templates.keys().filter_map(|name| Some((name.clone(), of(name)?)));
+    known.filter(|(_, kind)| CAST.iter().any(|known| kind == known)).collect()
+}
+
 /// Makes callers give a value whose default cannot be computed. If the author fixed it, they must not, and the action is blocked.
 pub(super) fn ask_caller(draft: &mut Draft<'_>, bolt: &str, source: &str) {
     let Some(schema) = draft.parameters.get_mut(bolt) else { return };

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use packs_schema::base::name::PackName;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::runner::Settings;
 use super::schema::{clean, holds_secret};
-use crate::pack::import::any_command;
 use crate::pack::import::converted::{ActionText, Converted};
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::plan::PlannedFile;
@@ -16,9 +16,11 @@ use crate::pack::import::report::{ActionReport, Effect};
 use crate::pack::import::schema::Sink;
 use crate::pack::import::scripted::{is_secret, note_undeclared_secret};
 use crate::pack::import::source::SourceTree;
+use crate::pack::import::{any_command, secrets};
 
 /// The pack around an action.
 pub(super) struct Surroundings<'a> {
+    pub(super) pack: &'a PackName,
     pub(super) tree: &'a SourceTree,
     pub(super) facts: &'a Facts,
     pub(super) config: &'a Config,
@@ -69,6 +71,9 @@ impl Draft<'_> {
         let is_open = !["secret", "enum", "immutable"].iter().any(|keyword| schema.contains_key(*keyword));
         if is_text && is_open && is_secret(name) {
             note_undeclared_secret(name, "secret: true", &["parameters", name], &mut self.sink);
+        }
+        if let Some(member) = secrets::member(&schema).filter(|_| !holds_secret(&Value::Object(schema.clone()))) {
+            note_undeclared_secret(member, "secret: true", &["parameters", name], &mut self.sink);
         }
         if let Some(template) = template {
             self.templates.insert(bolt.clone(), template);

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::defaults::register_templates;
+use super::defaults::{register_templates, types};
 use super::draft::{Draft, Run, Surroundings, entry_path};
-use super::places;
 use super::requirements::Requirements;
+use super::schema::holds_secret;
 use super::script::{is_alone, note_code};
+use super::{places, server};
 use crate::pack::import::python_facts::{Import, SourceFacts, python2};
 use crate::pack::import::report::{Effect, REQUIREMENT_REFUSED};
-use crate::pack::import::{clients, program};
+use crate::pack::import::{clients, program, secrets};
 
 /// Modules of StackStorm that the supplied runner has.
 const SUPPLIED: [&str; 12] = [
@@ -44,21 +45,24 @@ pub(super) fn convert(
     if !is_alone(around, draft, &path) || !program::has_plain_path(&path, &["entry_point"], &mut draft.sink) {
         return None;
     }
-    match &around.facts.0 {
+    let sources = match &around.facts.0 {
         None => {
             let message = "its source was not checked, since python3 could not be run here";
             draft.sink.add("not_checked", Effect::Note, &["entry_point"], message);
+            BTreeSet::from([path.clone()])
         }
-        Some(facts) => {
-            let sources = check(facts, &path, draft, requirements)?;
-            let text = |path: &str| around.tree.text(path).unwrap_or_default();
-            let scripts: Vec<(&str, &str)> = sources.iter().map(|path| (path.as_str(), text(path))).collect();
-            note_code(draft, &scripts);
-        }
-    }
+        Some(facts) => check(facts, &path, draft, requirements)?,
+    };
+    let text = |path: &str| around.tree.text(path).unwrap_or_default();
+    let scripts: Vec<(&str, &str)> = sources.iter().map(|path| (path.as_str(), text(path))).collect();
+    note_code(draft, &scripts);
+    server::note(draft, scripts.iter().copied(), &["entry_point"]);
+    note_secret_arguments(around, draft, &scripts);
     let mut registered = Map::new();
     places::register(around, draft, &mut registered)?;
-    registered.insert("templates".to_owned(), Value::Object(register_templates(around, draft)));
+    let templates = register_templates(around, draft);
+    registered.insert("types".to_owned(), Value::Object(types(draft, &templates)));
+    registered.insert("templates".to_owned(), Value::Object(templates));
     registered.insert("file".to_owned(), json!(path));
     registered.insert("names".to_owned(), json!(draft.source_names));
     registered.insert("log_level".to_owned(), json!(draft.settings.log_level));
@@ -70,6 +74,20 @@ pub(super) fn convert(
         files: BTreeMap::new(),
         registered: Some(Value::Object(registered)),
     })
+}
+
+/// Notes where the sources give a secret, of a caller or of the configuration, to a program as an argument.
+fn note_secret_arguments(around: &Surroundings<'_>, draft: &mut Draft<'_>, scripts: &[(&str, &str)]) {
+    let is_secret = |schema: &Map<String, Value>| holds_secret(&Value::Object(schema.clone()));
+    let of_callers = draft.parameters.iter().filter(|(_, schema)| is_secret(schema));
+    let mut names: BTreeSet<String> = of_callers.map(|(bolt, _)| draft.source_names[bolt].clone()).collect();
+    names.extend(around.config.values().into_iter().filter(|(_, value)| value.secret).map(|(name, _)| name));
+    let known: Vec<_> = names.iter().map(|name| secrets::in_variable(name, String::new())).collect();
+    for (path, text) in scripts {
+        for message in secrets::in_program(text, path, &known, |one| one.name.as_str()) {
+            draft.sink.add(secrets::CODE, Effect::Note, &["entry_point"], message);
+        }
+    }
 }
 
 /// Checks the sources that the action imports from the pack, and returns their paths; `None` after a blocking finding.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::defaults::{register_templates, secret_in};
+use super::defaults::{register_templates, secret_in, types};
 use super::draft::{Draft, Run, Surroundings, entry_path};
 use super::jinja::names::{Names, Origin};
-use super::{jinja, places, values};
+use super::{jinja, places, server, values};
 use crate::pack::import::code_lines::{self, python, shell};
 use crate::pack::import::source::SourceFile;
 use crate::pack::import::{any_command, processes, program};
@@ -41,6 +41,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     places::register(around, draft, &mut registered)?;
     let text = file.text().unwrap_or_default();
     note_code(draft, &[(path.as_str(), text)]);
+    server::note(draft, std::iter::once((path.as_str(), text)), &["entry_point"]);
     follow(draft, &path, text);
     places::note_directory(draft, text);
     let is_root = draft.settings.sudo;
@@ -48,7 +49,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     let templates = register_templates(around, draft);
     let positional: Vec<String> = draft.positions().into_iter().map(|(_, name)| name).collect();
     let mut files = BTreeMap::from([(path.clone(), prepared)]);
-    let direct = passes_alike(draft, positional.len()) && templates.is_empty();
+    let direct = passes_alike(draft, positional.len()) && templates.is_empty() && !server::reads_known(text);
     if direct {
         let entry_point = path.strip_prefix("actions/").unwrap_or(&path).to_owned();
         let run = Run {
@@ -67,6 +68,7 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
         "names": draft.source_names,
         "positional": positional,
         "dashes": dashes(draft),
+        "types": types(draft, &templates),
         "templates": templates,
         "kwarg_op": settings.kwarg_op,
         "cwd_parameter": settings.cwd_by_caller.then_some("cwd"),
@@ -86,20 +88,35 @@ pub(super) fn convert(around: &Surroundings<'_>, draft: &mut Draft<'_>) -> Optio
     })
 }
 
-/// Notes where the scripts make code of values, and disables the action if a parameter is a command.
+/// Notes where the scripts make code of values, and disables the action if a parameter is a command or names a program.
 pub(super) fn note_code(draft: &mut Draft<'_>, scripts: &[(&str, &str)]) {
-    if draft.parameters.is_empty() || !code_lines::note(scripts.iter().copied(), &["entry_point"], &mut draft.sink) {
+    if draft.parameters.is_empty() {
         return;
     }
-    let open = draft.parameters.iter().filter(|(_, schema)| any_command::is_open(schema));
-    let names: Vec<String> = open.map(|(bolt, _)| draft.source_names[bolt].clone()).collect();
+    let runs_text = code_lines::note(scripts.iter().copied(), &["entry_point"], &mut draft.sink);
+    let starts_any = || scripts.iter().any(|(_, text)| python::starts_any(text));
     let command = |(bolt, schema): (&String, &Map<String, Value>)| {
         let source = &draft.source_names[bolt];
         any_command::is_command(source, schema).then(|| source.clone())
     };
-    let by_name = draft.parameters.iter().find_map(command);
-    let run = scripts.iter().flat_map(|(_, text)| python::run_whole(text, names.iter().map(String::as_str)));
-    let commands: Vec<String> = by_name.into_iter().chain(run.map(str::to_owned)).collect();
+    let by_name = if runs_text || starts_any() { draft.parameters.iter().find_map(command) } else { None };
+    // By the names that a program knows them by: their own, and those of arguments.
+    let open = draft.parameters.iter().filter(|(_, schema)| any_command::is_open(schema));
+    let mut names: Vec<(String, String)> =
+        open.map(|(bolt, _)| (draft.source_names[bolt].clone(), draft.source_names[bolt].clone())).collect();
+    let positions = draft.positions();
+    if positions.len() == draft.parameters.len() {
+        let is_open = |bolt: &String| any_command::is_open(&draft.parameters[bolt]);
+        let places = positions.iter().enumerate().filter(|(_, (_, bolt))| is_open(bolt));
+        names.extend(places.flat_map(|(index, (_, bolt))| {
+            let of = |name: String| (name, draft.source_names[bolt].clone());
+            [of(format!("sys.argv[{}]", index + 1)), of(format!("ARGV[{index}]"))]
+        }));
+    }
+    let run = scripts.iter().flat_map(|(_, text)| python::run_whole(text, names.iter().map(|(name, _)| name.as_str())));
+    let run: Vec<&str> = run.collect();
+    let of_names = names.iter().filter(|(name, _)| run.contains(&name.as_str())).map(|(_, source)| source.clone());
+    let commands: Vec<String> = by_name.into_iter().chain(of_names).collect();
     for name in commands {
         any_command::note_once(&mut draft.sink, &["parameters", &name], &name, any_command::Given::Command);
     }

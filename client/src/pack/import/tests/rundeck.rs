@@ -192,7 +192,7 @@ fn hostile_jobs_are_refused_and_nothing_is_written() {
         ("a.xml", format!("<!DOCTYPE x [<!ENTITY a 'b'>]>{good}"), "it has a document type"),
         ("a.xml", good.replace("From XML", "&x;"), "it uses the entity \"x\" of its own"),
         ("a.xml", good.replace("<group>", &"<group>".repeat(100)), "nest more than 64 deep"),
-        ("a.xml", good.replace("From XML", "../x"), "has a name that cannot be used"),
+        ("a.xml", good.replace("From XML", "../x"), "has a name that cannot be used: action name \"../x\""),
         ("a.xml", good.replace("From XML", "{{ x }}"), "has a name that cannot be used"),
         ("a.xml", good.replace("From XML", "${option.x}"), "has a name that cannot be used"),
         (
@@ -207,7 +207,9 @@ fn hostile_jobs_are_refused_and_nothing_is_written() {
         fs::create_dir(&out).unwrap();
         fs::write(from.join("good.xml"), &good).unwrap();
         fs::write(from.join(name), text).unwrap();
-        let error = import(&from, &out.join("pack")).unwrap_err().to_string();
+        let error = import(&from, &out.join("pack")).unwrap_err();
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        let error = format!("{error}: {cause}");
         assert!(error.contains(words), "{words}: {error}");
         assert_eq!(fs::read_dir(&out).unwrap().count(), 0, "something was written");
     }

@@ -53,6 +53,12 @@ fn what_a_job_has_and_an_action_has_not_is_named() {
         ("  timeout: 30d", "exec: ls", "\"30d\" is longer than an action may take: the action has a day"),
         ("  options: [{name: d, value: '~/x'}]", "exec: ls", "the default of d has characters"),
         ("", "exec: 'nohup x &'", "\"step 1\" starts a process that stays"),
+        ("", "{script: dir, fileExtension: .bat}", "step 1 is a script for Windows (bat)"),
+        (
+            "  options: [{name: o, enforced: true, optionValuesPluginType: p}]",
+            "exec: ls",
+            "of o come from the plugin p",
+        ),
     ] {
         let (_temp, found, _) = job(keys, commands);
         assert!(found.contains(words), "{keys} {commands}: {found}");

@@ -331,14 +331,16 @@ fn values_of_the_older_configuration_are_defaults_and_its_secrets_are_dropped() 
         (
             "config.yaml",
             "---\nregion: north\nport: 8080\nratio: 0.5\nloud: false\nhosts: [a, b]\nempty: ''\nunset:\n\
-             api_token: canary-1\nDbPassword: canary-2\n",
+             api_token: canary-1\nDbPassword: canary-2\nsecret_key:\ndb: {host: h, password: canary-3}\napi-key: canary-4\n\
+             accounts: [{user: u, pwd: canary-5}]\nproxy: 'http://u:canary-6@h:1/'\nkey: '-----BEGIN PRIVATE KEY-----canary-7'\n",
         ),
     ]);
     fs::remove_file(pack.at("config.schema.yaml")).unwrap();
     let report = pack.import().unwrap();
     assert!(report.findings.iter().any(|finding| finding.code == "old_config"), "{report:?}");
     let schema = fs::read_to_string(pack.temp.path().join("pack/config.schema.yaml")).unwrap();
-    assert!(!schema.contains("canary") && schema.contains("secret: true"), "{schema}");
+    assert!(!schema.contains("canary"), "{schema}");
+    assert_eq!(schema.matches("secret: true").count(), 8, "{schema}");
     assert!(!pack.temp.path().join("pack/config.yaml").exists(), "its values would travel to every instance");
     let run = |site: &str| {
         let file = pack.temp.path().join("site.yaml");
@@ -352,6 +354,20 @@ fn values_of_the_older_configuration_are_defaults_and_its_secrets_are_dropped() 
     let set = run("region: south\napi_token: t0p\nunset: [1]\nempty: x\n").unwrap();
     assert!(set.contains(r#""region": "south""#) && set.contains(r#""port": 8080"#), "{set}");
     assert!(set.contains(r#""api_token": "t0p""#) && set.contains(r#""unset": [1]"#), "{set}");
+}
+
+#[test]
+fn secrets_that_a_configuration_does_not_declare_are_named() {
+    let text = "password: {type: string}\napi-key: {}\ndb: {type: object, properties: {db_pass: {type: string}}}\n\
+                token: {type: string, secret: true}\nmode: {type: string, enum: [token]}\nuse_token: {type: boolean}\n";
+    let report = Pack::new(&[("config.schema.yaml", text)]).import().unwrap();
+    let named: Vec<String> =
+        report.findings.iter().filter(|one| one.code == "undeclared_secret").map(ToString::to_string).collect();
+    let all = named.join("; ");
+    assert_eq!(named.len(), 3, "{all}");
+    for words in ["config.schema.yaml:1: password is not declared a secret", "api-key is not", "db_pass is not"] {
+        assert!(all.contains(words), "{words}: {all}");
+    }
 }
 
 #[test]

@@ -96,9 +96,14 @@ def arguments(entry, implementation):
     return given
 
 
+def json_of(value):
+    """JSON as Puppet's tools write it: without blanks, and with letters as they are."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
 def variable(value):
     """Text of a value in the environment: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_of(value)
 
 
 class Output:
@@ -153,7 +158,7 @@ def run(arguments_, given, method):
     if method in ("environment", "both"):
         environment.update({"PT_" + name: variable(value) for name, value in given.items()})
     if method in ("stdin", "both"):
-        text = json.dumps(given).encode()
+        text = json_of(given).encode()
     process = subprocess.Popen(arguments_, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
 
     def feed():

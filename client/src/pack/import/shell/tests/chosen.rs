@@ -13,7 +13,7 @@ const SPLIT: &[&str] = &[
     "D={{a}}; rsync x /etc/$D",
     "D={{a}}; git clone https://h/$D",
     "D={{a}}; docker run img:$D",
-    "D={{a}}; man -P$D x",
+    "D={{a}}; man -L$D x",
     "D={{a}}; tcpdump -c$D",
     "D={{a}}; rm -f $D",
     "D={{a}}; opts=\"-x $D\"; find . $opts",

@@ -128,6 +128,64 @@ fn values_beside_the_name_of_a_program_are_no_code() {
 }
 
 /// Rewrites a script with values of words and blanks.
+#[test]
+fn options_and_commands_by_which_a_program_starts_others_are_no_data() {
+    for script in [
+        "rsync -e{{a}} x y",
+        "tar -I{{a}} -cf x y",
+        "tcpdump -z{{a}}",
+        "git --exec-path={{a}} status",
+        "scp -S {{a}} x y:z",
+        "scp -o {{a}} x y:z",
+        "curl -K {{a}}",
+        "wget --use-askpass={{a}} u",
+        "man -P {{a}} ls",
+        "D={{a}}; man -P$D ls",
+        "sort --compress-program={{a}} f",
+        "split --filter={{a}} f",
+        "apt-get -o {{a}} update",
+        "yum --setopt={{a}} update",
+        "docker run --entrypoint {{a}} x",
+        "nginx -c {{a}}",
+        "java -jar {{a}}",
+        "java -cp {{a}} Main",
+        "nc -e {{a}} h 80",
+        "socat TCP:h:80 EXEC:{{a}}",
+        "socat TCP:h:80 {{a}}",
+        "spark-submit {{a}}",
+        "clickhouse-client -q {{a}}",
+        "clickhouse client --query={{a}}",
+        "julia -e {{a}}",
+        "R -e {{a}}",
+        "go run {{a}}",
+        "poetry run {{a}}",
+        "aws-vault exec x -- {{a}}",
+        "puppet apply {{a}}",
+        "systemd-cat {{a}}",
+        "aws ssm send-command --parameters commands={{a}}",
+        "aws ssm send-command --parameters commands='ls {{a}}'",
+        "aws ssm send-command --parameters '{\"commands\":[\"{{a}}\"]}'",
+    ] {
+        let is_told = |done: &Rewritten| done.programs == [0] || done.needs.iter().any(|(index, _)| *index == 0);
+        let done = rewritten(script);
+        assert!(done.as_ref().map_or(true, is_told), "{script:?}: {done:?}");
+    }
+    for script in [
+        "java -Dx={{a}} -jar /opt/x.jar {{a}}",
+        "nc -z h {{a}}",
+        "socat TCP:{{a}}:80 -",
+        "scp -o ConnectTimeout={{a}} x y:z",
+        "apt-get -o Acquire::Retries={{a}} update",
+        "yum --setopt=timeout={{a}} update",
+        "curl -d {{a}} u",
+        "aws ssm send-command --instance-ids {{a}}",
+        "spark-submit --name {{a}} x.jar",
+    ] {
+        let done = rewritten(script).unwrap_or_else(|refused| panic!("{script:?}: {refused}"));
+        assert!(done.programs.is_empty() && done.needs.is_empty(), "{script:?}: {done:?}");
+    }
+}
+
 fn of_words(script: &str) -> Result<Rewritten, Refused> {
     let words = |name| ScriptValue { plain: true, ..value(name) };
     rewrite(&parts(script, &["a", "b"]), &[words("a"), words("b")], &[])

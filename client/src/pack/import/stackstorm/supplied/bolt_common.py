@@ -1,5 +1,6 @@
 """What both runners share: the registry of imported actions, parameters with the names and defaults of the source."""
 
+import ast
 import json
 import os
 import sys
@@ -64,13 +65,44 @@ def text_of(parts):
     return "".join("" if part is None else str(part) for part in parts)
 
 
+def cast(name, value, kind):
+    """Returns a computed value in the type of its parameter, as StackStorm casts it."""
+    if value is None or kind is None:
+        return value
+    if kind == "string" or not isinstance(value, str):
+        return str(value) if kind == "string" else value
+    try:
+        if kind in ("integer", "number"):
+            return int(value) if kind == "integer" else float(value)
+        if kind == "boolean":
+            return bool(ast.literal_eval(value.strip().capitalize()))
+        try:
+            return json.loads(value)
+        except ValueError:
+            return ast.literal_eval(value)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise Unusable("the default of %s is computed as %r, which is no %s" % (name, value, kind))
+
+
 def with_defaults(entry, values, config):
-    """Returns the values by Bolt's name, with the defaults that are computed."""
-    values = dict(values)
-    for name, pieces in entry["templates"].items():
-        if values.get(name) is None:
-            parts = parts_of(pieces, values, config)
-            values[name] = parts[0] if len(parts) == 1 else text_of(parts)
+    """Returns the values by Bolt's name, with the defaults that are computed, each after those that it is made of."""
+    values, templates = dict(values), entry["templates"]
+
+    def compute(name, within):
+        if values.get(name) is not None or name not in templates:
+            return
+        if name in within:
+            named = ", ".join(entry["names"][one] for one in within)
+            raise Unusable("the defaults of %s are made of one another" % named)
+        for piece in templates[name]:
+            if "parameter" in piece:
+                compute(piece["parameter"], within + [name])
+        parts = parts_of(templates[name], values, config)
+        value = parts[0] if len(parts) == 1 else text_of(parts)
+        values[name] = cast(entry["names"][name], value, entry["types"].get(name))
+
+    for name in templates:
+        compute(name, [])
     return values
 
 

@@ -38,15 +38,28 @@ def search_path(path):
     return [found for found in shared if os.path.isdir(found)], directory
 
 
+def module_name(path):
+    """Returns the name of the action's module: that of its file, unless another module is found by it."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        found = None
+    own = found is not None and os.path.realpath(found.origin or "") == os.path.realpath(path)
+    return name if own else "bolt_st2_" + name.replace(".", "_")
+
+
 def load(path):
     """Imports the action's file and returns its class."""
     before, after = search_path(path)
     sys.path[0:0] = before
     if after not in sys.path:
         sys.path.append(after)
-    name = os.path.splitext(os.path.basename(path))[0]
+    name = module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
+    # As in StackStorm: dataclasses, pickle and the action itself look it up there.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     classes = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if kind.__module__ == name]
     actions = [kind for kind in classes if callable(getattr(kind, "run", None))]

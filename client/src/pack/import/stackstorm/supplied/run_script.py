@@ -23,9 +23,22 @@ def positional(value):
     return str(value)
 
 
-def check_dashes(entry, values):
+def begins_with(entry, given, values, config, bolt):
+    """Returns the parameter with whose value that of another begins; None for text of the author or of the site."""
+    if given.get(bolt) is not None:
+        return bolt
+    for piece in entry["templates"].get(bolt, []):
+        if bolt_common.text_of(bolt_common.parts_of([piece], values, config)):
+            return begins_with(entry, given, values, config, piece["parameter"]) if "parameter" in piece else None
+    return None
+
+
+def check_dashes(entry, given, values, config):
     """Refuses a value of a caller that a program would take for an option, as Bolt does for its own positional arguments."""
     for bolt in entry["positional"]:
+        source = begins_with(entry, given, values, config, bolt)
+        if source is None or source != bolt and values.get(source) in entry["dashes"].get(source, []):
+            continue
         value, allowed = values.get(bolt), entry["dashes"].get(bolt, [])
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, str) and item.startswith("-") and value not in allowed and item not in allowed:
@@ -48,8 +61,8 @@ def main():
     values, config = bolt_common.standard_input()
     config = bolt_common.with_source_names(config, registry["config_names"])
     places = entry["positional"]
-    check_dashes(entry, values)
-    values = bolt_common.with_defaults(entry, values, config)
+    given, values = values, bolt_common.with_defaults(entry, values, config)
+    check_dashes(entry, given, values, config)
     parameters = bolt_common.parameters(entry, values)
     arguments = []
     for bolt, source in entry["names"].items():

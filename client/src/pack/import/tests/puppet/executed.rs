@@ -219,6 +219,15 @@ fn secrets_reach_a_task_and_nothing_else() {
 }
 
 #[test]
+fn lists_and_maps_in_variables_are_json_without_blanks() {
+    let imported = Imported::new();
+    let given = json!({"text": "x", "list": ["ä b", "c"], "map": {"x": {"y": [0, 1]}}});
+    let Some(outcome) = imported.run("env", &given, false) else { return };
+    let wanted = "list=[\"ä b\",\"c\"]\nmap={\"x\":{\"y\":[0,1]}}\n";
+    assert!(stdout(&outcome).contains(wanted), "{}", stdout(&outcome));
+}
+
+#[test]
 fn a_dry_run_reaches_only_tasks_that_know_it() {
     let imported = Imported::new();
     let Some(outcome) = imported.run("noop", &json!({"name": "x"}), true) else { return };

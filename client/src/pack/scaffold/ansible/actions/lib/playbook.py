@@ -70,8 +70,11 @@ def run(playbook, /, **parameters):
 def _execute(playbook, variables, hidden, events):
     """Runs ansible-playbook to its end; raises `Stop` unless all went well."""
     _check_version()
-    _sweep()
-    scratch, lock = _scratch()
+    try:
+        _sweep()
+        scratch, lock = _scratch()
+    except OSError as error:  # The disk is full or read-only.
+        raise Stop(UNAVAILABLE, "no directory for temporary files: %s" % error.strerror) from None
     errors = []
     try:
         status = _ansible(playbook, _pipe(scratch, variables), scratch, events, hidden, errors)
