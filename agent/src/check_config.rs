@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  agent.toml ─▶ accounts, uid range ─▶ directories ─▶ as the api: grants, certificates
-//!             ─▶ as the sync: root.json, a repository in a directory, site configuration
+//!             ─▶ as the sync: root.json, a repository in a directory, site configuration, interpreter and wheels
 //! ```
 //!
 //! Each file is read with the code that the start uses, so that both judge alike. As root the check takes the effective
@@ -17,6 +17,7 @@ mod directories;
 mod files;
 mod identity;
 mod report;
+mod values;
 
 use std::path::Path;
 
@@ -34,6 +35,7 @@ pub const DEFAULT: &str = "/etc/bolt/agent.toml";
 pub fn check(path: &Path) -> Report {
     let mut report = Report::default();
     let Some(config) = read(path, &mut report) else { return report };
+    values::check(path, &config, &mut report);
     let (api, sync) = accounts::check(path, &config, &mut report);
     directories::check(&config, api.as_ref(), sync.as_ref(), &mut report);
     let missing = |report: &mut Report, what: &str| {
@@ -51,6 +53,7 @@ pub fn check(path: &Path) -> Report {
             files::check_root(&config.repository.root, report);
             files::check_repository(&config.repository, report);
             files::check_site_files(&config, report);
+            files::check_python(path, &config.python, report);
         }),
         None => missing(&mut report, "the repository's root and site configuration were"),
     }

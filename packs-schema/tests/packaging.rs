@@ -232,6 +232,14 @@ fn each_sandbox_setting_is_used_or_left_off_with_a_reason() {
 }
 
 #[test]
+fn a_stop_ends_the_launcher_alone_and_surely() {
+    let text = text("bolt-launch.service");
+    let sets = |setting: &str| text.lines().any(|line| line == setting);
+    assert!(sets("KillMode=process"), "a stop would end shims");
+    assert!(!sets("SendSIGKILL=no"), "a launcher that hangs would stay beside the next one");
+}
+
+#[test]
 fn systemd_has_no_complaint_about_the_units() {
     if !have("systemd_has_no_complaint_about_the_units", "systemd-analyze") {
         return;

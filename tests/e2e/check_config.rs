@@ -301,6 +301,53 @@ fn a_certificate_that_ends_soon_is_a_warning() {
     assert!(report.ends_with("the configuration is valid, with 1 warning\n"), "{report}");
 }
 
+/// Changes of `agent.toml` with which the agent works, and what the report must say of them.
+const HARDLY_MEANT: &[(&str, &str, &str)] = &[
+    ("[repository]\n", "[repository]\npoll = \"5ms\"\n", "warning: repository.poll = 5ms: each poll starts a process"),
+    ("[repository]\n", "[repository]\npoll = \"1d\"\n", "warning: repository.poll = 1d: withdrawn versions stay"),
+    ("[api]\n", "[history]\nkeep = \"1s\"\n\n[api]\n", "warning: history.keep = 1s: a caller that repeats a start"),
+    ("[api]\n", "[python]\ntimeout = \"1h\"\n\n[api]\n", "warning: python.timeout = 1h: a virtual environment has 8m"),
+    (
+        "[api]\n",
+        "[python]\npip_config = \"/none/pip.conf\"\n\n[api]\n",
+        "warning: python.pip_config /none/pip.conf: No such",
+    ),
+    ("[api]\n", "[python]\nwheels = \"/none\"\n\n[api]\n", "warning: python.wheels /none: No such file"),
+    (
+        "[api]\n",
+        "[python]\ninterpreter = \"/none/python3\"\n\n[api]\n",
+        "warning: python.interpreter /none/python3 cannot",
+    ),
+];
+
+/// The same, for an agent that root starts.
+const HARDLY_MEANT_BY_ROOT: &[(&str, &str, &str)] = &[
+    (
+        "[users]\n",
+        "[execution]\nmax_running = 300\n\n[users]\n",
+        "warning: execution.max_shims = 600 (by default twice max_running): ",
+    ),
+    ("api = \"64100\"", "api = \"64101\"", "warning: users.api and users.sync are the same account, 64101: "),
+    (
+        "[users]\n",
+        "[execution]\ndefault_run_as = \"64100\"\n\n[users]\n",
+        "warning: execution.default_run_as and users.api are the same account, 64100: ",
+    ),
+];
+
+#[test]
+fn values_that_are_hardly_meant_are_warnings() {
+    let of_root = HARDLY_MEANT_BY_ROOT.iter().filter(|_| is_root());
+    for (from, to, said) in HARDLY_MEANT.iter().chain(of_root) {
+        let world = World::with_probe();
+        let agent = prepared(&world);
+        edit(&agent.config(), from, to);
+        let report = check(&agent, &[]).1;
+        assert!(report.contains(&format!("agent.toml: {said}")), "{to}: {report}");
+        assert!(!report.contains("unknown key"), "{to}: {report}");
+    }
+}
+
 #[test]
 fn a_wrong_command_line_is_a_usage_error() {
     for arguments in [&["check-config", "--colour"][..], &["check-config", "--config"]] {

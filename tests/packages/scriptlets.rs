@@ -50,7 +50,8 @@ fn a_purge_of_the_deb_leaves_nothing() {
 
 /// Accounts are made, what runs is restarted by an upgrade, and disabled at the end.
 fn agent(root: &Root, [first, second]: &[PathBuf; 2]) {
-    root.rpm(&["-i", text(first)]);
+    let said = root.rpm(&["-i", text(first)]);
+    assert!(!said.contains("can log in"), "{said}");
     assert_eq!(root.calls(), [RELOAD], "nothing is enabled or started");
     let accounts = root.sh("grep -E '^bolt(-sync)?:' /etc/passwd | sort");
     assert_eq!(accounts.lines().count(), 2, "{accounts}");
@@ -73,11 +74,15 @@ fn agent(root: &Root, [first, second]: &[PathBuf; 2]) {
     assert_eq!(root.sh(enabled), "bolt-executions.service\nbolt-launch.service\n");
     assert_eq!(root.sh("grep -E '^bolt(-sync)?:' /etc/passwd | sort"), accounts);
 
-    // Back again, with a launcher that does not start and a unit that was installed by hand.
+    // Back again, with a launcher that does not start, a unit that was installed by hand, and an account of somebody.
+    let somebody = |from: &str, to: &str| root.sh(&format!("sed -i '/^bolt:/s#{from}$#{to}#' /etc/passwd"));
+    somebody("/usr/sbin/nologin", "/bin/sh");
     root.sh("touch /does-not-start /etc/systemd/system/bolt-launch.service");
     let said = root.rpm(&["-U", "--oldpackage", text(first)]);
     assert!(said.contains("bolt-launch.service did not start again: see journalctl -u bolt-launch"), "{said}");
     assert!(said.contains("/etc/systemd/system/bolt-launch.service has precedence"), "{said}");
+    assert!(said.contains("the account bolt can log in (/bin/sh)") && !said.contains("bolt-sync can"), "{said}");
+    somebody("/bin/sh", "/usr/sbin/nologin");
     root.sh("rm /etc/systemd/system/bolt-launch.service && tail -n 1 /etc/bolt/agent.toml | grep changed");
 
     root.calls();

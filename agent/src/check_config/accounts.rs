@@ -41,7 +41,7 @@ pub(super) fn check(path: &Path, config: &Config, report: &mut Report) -> (Optio
     }
     let default = config.execution.default_run_as.as_ref();
     let default = default.and_then(|name| find("execution.default_run_as", mapped(name)));
-    if default.is_some_and(|account| account.uid == 0) {
+    if default.as_ref().is_some_and(|account| account.uid == 0) {
         report.warn(
             path,
             "execution.default_run_as is root: every action that names no account runs as root; remove the key, and each \
@@ -59,10 +59,47 @@ pub(super) fn check(path: &Path, config: &Config, report: &mut Report) -> (Optio
         Some(Identity::of(account))
     };
     let identities = (service("api", api), service("sync", sync));
+    check_separation(path, &identities, default.as_ref(), report);
     if config.execution.default_run_as.is_none() {
         check_range(path, config, &passwd, report);
     }
     identities
+}
+
+/// Checks that api, sync and actions do not share an account: the owners of the directories keep them apart.
+fn check_separation(
+    path: &Path,
+    (api, sync): &(Option<Identity>, Option<Identity>),
+    default: Option<&Account>,
+    report: &mut Report,
+) {
+    let is = |identity: &Option<Identity>, other: &Account| {
+        identity.as_ref().is_some_and(|identity| identity.account.uid == other.uid)
+    };
+    if let Some(sync) = sync
+        && is(api, &sync.account)
+    {
+        report.warn(
+            path,
+            format!(
+                "users.api and users.sync are the same account, {}: whoever takes over the api could replace packs, and run code \
+                 as root; name another account for one of them",
+                sync.account.name
+            ),
+        );
+    }
+    for (key, identity) in [("users.api", api), ("users.sync", sync)] {
+        if let Some(default) = default.filter(|default| is(identity, default)) {
+            report.warn(
+                path,
+                format!(
+                    "execution.default_run_as and {key} are the same account, {}: every action that names no account could change \
+                     what that account owns; remove the key, and each execution gets an account of its own",
+                    default.name
+                ),
+            );
+        }
+    }
 }
 
 /// Checks that no local account, group or subordinate range has an id of executions. The launcher asks the name service too.

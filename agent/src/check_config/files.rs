@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use packs_schema::agent::config::{Config, RepositoryConfig};
+use packs_schema::agent::config::{Config, PythonConfig, RepositoryConfig};
 use packs_schema::base::name::PackName;
 
 use super::Report;
@@ -100,6 +100,13 @@ pub(super) fn check_site_files(config: &Config, report: &mut Report) {
             }
             None => report.warn(&path, "its name is not that of a pack, so nothing reads it: call it <pack>.yaml"),
         }
+    }
+}
+
+/// Checks from what virtual environments are built. Only packs with a `requirements.txt` have one, so that the agent works without.
+pub(super) fn check_python(path: &Path, config: &PythonConfig, report: &mut Report) {
+    for problem in inspect::python(config) {
+        report.warn(path, format!("{problem}; until then packs with a requirements.txt are not activated"));
     }
 }
 

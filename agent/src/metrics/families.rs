@@ -93,8 +93,10 @@ families! {
     HANDSHAKES_FAILED = Counter "bolt_handshakes_failed_total" ["listener", "reason"]
         "Sockets closed before a certificate was verified (api) or a probe answered (health), by listener and reason.";
     PACK_INFO = Gauge "bolt_pack_info" ["pack", "version", "signed"] "Active version of a pack; the value is 1.";
-    SYNC_POLLS = Counter "bolt_sync_polls_total" [] "Polls of the repository.";
-    SYNC_FAILURES = Counter "bolt_sync_failures_total" [] "Polls that failed.";
+    SYNC_POLLS = Counter "bolt_sync_polls_total" []
+        "Polls of the repository that were asked for, failed, or found something new; idle ones are not counted.";
+    SYNC_FAILURES = Counter "bolt_sync_failures_total" []
+        "Polls that failed, without those that were killed; bolt_health_problem has both.";
     SYNC_STEP_FAILURES = Counter "bolt_sync_step_failures_total" ["step"]
         "Failures by step: of polls (prepare, reach, verify), of packs (choose, fetch, unpack, check, environment, activate, configure).";
     ROLLOUT_REACHED = Gauge "bolt_rollout_reached" ["pack", "version"]

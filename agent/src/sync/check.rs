@@ -39,7 +39,7 @@ pub(super) fn check(staged: Staged) -> Result<Checked, PackFailure> {
             Some(first) => first.to_string(),
             None => "the check of the pack failed".to_owned(),
         };
-        return Err(PackFailure { step: Step::Check, message, findings });
+        return Err(PackFailure::with_findings(Step::Check, &message, findings));
     };
     let Staged { chosen, directory, files, .. } = staged;
     if checked.pack.name != chosen.pack || checked.pack.version != chosen.version {

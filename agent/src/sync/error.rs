@@ -223,7 +223,28 @@ pub(super) struct PackFailure {
     pub(super) findings: Vec<Finding>,
 }
 
+/// Maximum length of a failure's message, in characters.
+const MAX_MESSAGE: usize = 1000;
+/// Maximum number of findings of a failure.
+const MAX_FINDINGS: usize = 100;
+/// Maximum length of the place and of the message of a finding, in characters.
+const MAX_FINDING: usize = 300;
+
 impl PackFailure {
+    /// Returns the failure of a pack with these findings, which quote what its author wrote, of any length: the gravest are
+    /// kept where there are too many, and texts are shortened, so that the api can read the record of them.
+    pub(super) fn with_findings(step: Step, message: &str, mut findings: Vec<Finding>) -> PackFailure {
+        if findings.len() > MAX_FINDINGS {
+            findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+            findings.truncate(MAX_FINDINGS);
+        }
+        for finding in &mut findings {
+            finding.at = shorten(&finding.at, MAX_FINDING);
+            finding.message = shorten(&finding.message, MAX_FINDING);
+        }
+        PackFailure { step, message: shorten(message, MAX_MESSAGE), findings }
+    }
+
     pub(super) fn new(step: Step, message: impl Into<String>) -> PackFailure {
         PackFailure { step, message: message.into(), findings: Vec::new() }
     }
@@ -233,6 +254,15 @@ impl PackFailure {
         let path = path.into();
         move |error| PackFailure::new(step, format!("cannot {what} {}: {error}", path.display()))
     }
+}
+
+/// Shortens to one line of at most [`MAX_MESSAGE`] characters, without control characters.
+pub(super) fn shorten_message(message: &str) -> String {
+    shorten(message, MAX_MESSAGE)
+}
+
+fn shorten(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Returns the root cause of an error, in one line: the layers above it repeat each other and a long address.

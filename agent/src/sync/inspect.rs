@@ -1,19 +1,23 @@
-//! Inspection of a repository in a directory for `bolt-agent check-config`: verifies it as a poll does, without the records of
-//! previous polls.
+//! Inspection for `bolt-agent check-config`: of a repository in a directory, which is verified as a poll does, without the records
+//! of previous polls, and of the files from which virtual environments are built.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use packs_schema::agent::config::RepositoryConfig;
+use packs_schema::agent::config::{PythonConfig, RepositoryConfig};
 use packs_schema::agent::rest::EmptyChannel;
 use tough::{ExpirationEnforcement, Limits, RepositoryLoader};
 
 use super::choose::{empty_channel, packs};
 use super::directory::{DirectoryTransport, addresses, directory_url, examine};
 use super::lookup::Lookup;
-use super::{SyncError, metadata, root};
+use super::{SyncError, metadata, root, venv};
+
+/// Maximum time of building one environment, whatever `python.timeout` is.
+pub(crate) const LONGEST_BUILD: Duration = venv::builder::LONGEST_BUILD;
 
 /// Findings about a repository that is there and whose signatures are valid.
 pub(crate) struct Inspection {
@@ -57,6 +61,11 @@ pub(crate) fn inspect(config: &RepositoryConfig) -> Result<Inspection, SyncError
     };
     let expired = metadata::expired(&repository, Timestamp::now()).map(|role| role.to_string());
     Ok(Inspection { expired, channel })
+}
+
+/// Returns what keeps this account from building virtual environments, without running anything.
+pub(crate) fn python(config: &PythonConfig) -> Vec<String> {
+    venv::problems(config)
 }
 
 /// Private directory for the records of one verification, removed when this is dropped.

@@ -4,19 +4,15 @@ use packs_schema::agent::rest::{FailedVersion, SyncStatus};
 use packs_schema::base::name::{Digest, PackName};
 
 use super::disk;
-use super::error::{PackFailure, SyncError, chain};
+use super::error::{PackFailure, SyncError, chain, shorten_message};
 use super::store::Store;
 
-/// Maximum size of the file, in bytes.
-const MAX_STATUS: u64 = 4 << 20;
-/// Maximum length of a failure's message, in characters.
-const MAX_MESSAGE: usize = 1000;
-/// Maximum number of findings of a failed version.
-const MAX_FINDINGS: usize = 100;
+/// Maximum size of the file, in bytes: that of a file which the api reads.
+const MAX_STATUS: usize = 1 << 20;
 
 /// Reads the status of the previous poll; an empty one if there was none or it cannot be read.
 pub(super) fn read(store: &Store) -> SyncStatus {
-    let bytes = disk::read_if_there(&store.status(), MAX_STATUS).ok().flatten();
+    let bytes = disk::read_if_there(&store.status(), MAX_STATUS as u64).ok().flatten();
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
@@ -41,7 +37,7 @@ pub(super) fn after(
             ..status
         },
         Err(error) => SyncStatus {
-            failure: Some(shorten(&chain(error))),
+            failure: Some(shorten_message(&chain(error))),
             expired: matches!(error, SyncError::Expired { .. }),
             failures: status.failures.saturating_add(1),
             ..status
@@ -68,21 +64,55 @@ pub(super) fn has_news(before: &SyncStatus, after: &SyncStatus) -> bool {
     before.polls == 0 || SyncStatus { polled_at_ms, began, succeeded_at_ms, polls, ..before.clone() } != *after
 }
 
-/// Writes the status.
+/// Writes the status; without findings where it would be too large for its readers.
 pub(super) fn write(store: &Store, status: &SyncStatus) -> Result<(), SyncError> {
-    let bytes = serde_json::to_vec(status).expect("a status serialises");
+    let mut bytes = serde_json::to_vec(status).expect("a status serialises");
+    if bytes.len() > MAX_STATUS {
+        let mut short = status.clone();
+        short.failed.iter_mut().for_each(|(_, failed)| failed.findings.clear());
+        bytes = serde_json::to_vec(&short).expect("a status serialises");
+    }
     disk::replace(&store.status(), &bytes, 0o644).map_err(SyncError::file("write", store.status()))
 }
 
 /// Builds a pack's failure for the status.
 pub(super) fn failed(digest: Option<Digest>, failure: PackFailure, at_ms: u64, attempts: u32) -> FailedVersion {
-    let PackFailure { step, message, mut findings } = failure;
-    findings.truncate(MAX_FINDINGS);
-    let (step, message) = (step.as_str().to_owned(), shorten(&message));
+    let PackFailure { step, message, findings } = failure;
+    let (step, message) = (step.as_str().to_owned(), shorten_message(&message));
     FailedVersion { version: None, digest, step, message, findings, at_ms, attempts }
 }
 
-/// Shortens to one line of bounded length, without control characters.
-fn shorten(message: &str) -> String {
-    message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+#[cfg(test)]
+mod tests {
+    use packs_schema::base::finding::{Finding, Severity};
+
+    use super::super::error::Step;
+    use super::*;
+
+    fn failing(packs: usize, text: &str) -> SyncStatus {
+        let mut findings = vec![Finding::note("unknown_key", text, text); 150];
+        findings.push(Finding::error("entry_point_missing", "actions/a.yaml", text));
+        let failure = || PackFailure::with_findings(Step::Check, text, findings.clone());
+        let pack = |number| PackName::new(format!("p{number}")).unwrap();
+        let failed = (0..packs).map(|number| (pack(number), failed(None, failure(), 1, 1))).collect();
+        SyncStatus { polls: 7, failed, ..SyncStatus::default() }
+    }
+
+    #[test]
+    fn whatever_an_author_wrote_the_status_can_be_read() {
+        let temp = tempfile::tempdir().unwrap();
+        let store = Store::open(&temp.path().join("packs")).unwrap();
+        let text = "k\u{1}".repeat(1000);
+        for (packs, has_findings) in [(1, true), (40, false)] {
+            let status = failing(packs, &text);
+            assert_eq!(status.failed[0].1.findings[0].severity, Severity::Error, "the gravest are kept");
+            write(&store, &status).unwrap();
+            let length = std::fs::metadata(store.status()).unwrap().len();
+            assert!(length <= MAX_STATUS as u64, "{length}");
+            let read = read(&store);
+            assert_eq!((read.polls, read.failed.len()), (7, packs));
+            assert_eq!(!read.failed[0].1.findings.is_empty(), has_findings);
+            assert_eq!(read.failed[0].1.message.chars().count(), 1000);
+        }
+    }
 }

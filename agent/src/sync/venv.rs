@@ -51,6 +51,7 @@ use super::error::{PackFailure, Step};
 use super::site_config::Configured;
 use super::store::Store;
 
+pub(super) use site::problems;
 pub(super) use unused::prune;
 
 /// Maximum size of an environment's record, which contains the requirements, in bytes.

@@ -5,6 +5,7 @@ mod addresses;
 mod gpg;
 mod repositories;
 mod rpm;
+mod states;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -68,7 +69,7 @@ impl Host {
         }
         fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
         let (server, port) = tls_server(dir.path(), dir.path(), &[]);
-        fs::write(root.join("etc/bolt/agent.toml"), format!("listen = \"127.0.0.1:{port}\"\n")).unwrap();
+        fs::write(root.join("etc/bolt/agent.toml"), format!("[api]\nlisten = \"127.0.0.1:{port}\"\n")).unwrap();
         let host = Host { bin: programs(&scripts(&root)), dir, _server: server };
         let first = host.package("1.0", Version::Good);
         let done =

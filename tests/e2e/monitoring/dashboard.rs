@@ -73,6 +73,42 @@ fn an_instance_that_never_synced_is_shown_with_the_time_since_its_start() {
 }
 
 #[test]
+fn the_first_execution_of_an_instance_is_shown_in_its_interval() {
+    const TEST: &str = "the_first_execution_of_an_instance_is_shown_in_its_interval";
+    let Some(programs) = Programs::find() else { return skip(TEST, NO_PROMETHEUS) };
+    let queries = of_dashboard(&read());
+    let query = queries.iter().find(|query| query.place == "panel Executions by state").unwrap();
+    let query = serde_json::to_string(&query.text).unwrap();
+    let series = |name: &str, instance: &str, values: &str| {
+        format!("  - {{series: '{name}job=\"bolt\",instance=\"{instance}\"}}', values: '{values}'}}\n")
+    };
+    let counter = "bolt_executions_total{pack=\"linux\",action=\"linux.a\",state=\"succeeded\",";
+    // i-1 counts its first execution after 20 minutes; i-2 was not scraped before, and may have counted at any time.
+    let input = [
+        series("up{", "i-1", "1x60"),
+        series("up{", "i-2", "_x20 1x40"),
+        series(counter, "i-1", "_x20 1x40"),
+        series(counter, "i-2", "_x20 50x40"),
+    ];
+    let shown = |minute: u32, count: u32| {
+        format!(
+            "\x20 - expr: {query}\n    eval_time: {minute}m\n    exp_samples:\n\
+             \x20   - {{labels: '{{state=\"succeeded\"}}', value: {count}}}\n"
+        )
+    };
+    let test = format!(
+        "tests:\n- interval: 1m\n  input_series:\n{}  promql_expr_test:\n{}{}",
+        input.concat(),
+        shown(23, 1),
+        shown(40, 0)
+    );
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("shown.test.yml"), &test).unwrap();
+    let said = programs.promtool(directory.path(), &["test", "rules", "shown.test.yml"], "");
+    assert!(said.is_ok(), "{said:?}\n{test}");
+}
+
+#[test]
 fn the_dashboard_has_the_form_that_grafana_s_types_describe() {
     const TEST: &str = "the_dashboard_has_the_form_that_grafana_s_types_describe";
     let modules = std::env::var_os("BOLT_TEST_GRAFANA_SCHEMA").map(PathBuf::from).filter(|path| path.exists());

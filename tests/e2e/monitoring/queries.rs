@@ -123,7 +123,7 @@ struct Names {
     grouping: Vec<String>,
 }
 
-/// Finds the names in a query, which must parse: PromQL without `offset`, `@` and subqueries.
+/// Finds the names in a query, which must parse: PromQL without `@` and subqueries.
 fn names(query: &str) -> Names {
     let mut found = Names::default();
     let mut rest = query;
@@ -139,6 +139,11 @@ fn names(query: &str) -> Names {
         }
         let name = leading_name(rest);
         rest = rest[name.len()..].trim_start();
+        if name == "offset" {
+            // Its duration follows.
+            rest = &rest[leading_name(rest).len()..];
+            continue;
+        }
         if GROUPING.contains(&name) && rest.starts_with('(') {
             let (labels, after) = rest[1..].split_once(')').unwrap();
             found.grouping.extend(labels.split(',').map(|label| label.trim().to_owned()).filter(|l| !l.is_empty()));
@@ -173,6 +178,8 @@ fn names_are_found_in_queries() {
     let found = names("sum by (a, b) (rate(x_total{c=\"1,d=2}\",e=~\"y{\"}[5m])) / 0.8 * time() - z > 1 or up");
     assert_eq!(found.metrics, [of("x_total", &["c", "e"]), of("z", &[]), of("up", &[])]);
     assert_eq!(found.grouping, ["a", "b"]);
+    let found = names("x{a=\"1\"} unless x offset 5m and on (b) up offset 1h == 1");
+    assert_eq!(found.metrics, [of("x", &["a"]), of("x", &[]), of("up", &[])]);
     let told = Exposition::parse("x{a=\"1\"} 1\n");
     let unknown = |text: &str, legend: &[&str]| {
         let legend = legend.iter().map(|label| (*label).to_owned()).collect();

@@ -14,10 +14,10 @@ use super::site::{BAD_VERSION, ID, MachineSite, VERSIONS};
 use super::steps::Steps;
 use super::vm::Vm;
 
-/// Seconds for which the upgrade waits for its agent, and within which it must be killed. The timer is set to 420 seconds more.
+/// Seconds for which the upgrade waits for its agent, and within which it must be killed. The timer is set to 510 seconds more.
 const START_WAIT: u64 = 60;
 /// Time within which the timer must fire: what it is set to, and what an emulated machine may be late.
-const FIRES_WITHIN: Duration = Duration::from_secs(START_WAIT + 420 + 180);
+const FIRES_WITHIN: Duration = Duration::from_secs(START_WAIT + 510 + 180);
 /// Holds dpkg's lock until its file is removed.
 const LOCKED: &str = "import fcntl, os, time\n\
                       lock = open('/var/lib/dpkg/lock', 'w')\n\

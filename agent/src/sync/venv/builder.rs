@@ -26,10 +26,10 @@ use crate::sync::store::Store;
 
 /// Number of simultaneous builds.
 const AT_ONCE: usize = 3;
-/// Time after which no build is begun, because the process reaches its time limit soon.
-const WITHIN: Duration = Duration::from_secs(480);
-/// Minimum remaining time for beginning a build.
-const LEAST: Duration = Duration::from_secs(10);
+/// Time within which all builds end, because the process reaches its time limit soon.
+const WITHIN: Duration = Duration::from_secs(490);
+/// Maximum time of one build, whatever `python.timeout` is; a little less than all the time, so that it fits at the start.
+pub(in crate::sync) const LONGEST_BUILD: Duration = Duration::from_secs(480);
 /// Time limit for the lock: a poll that prunes holds it for a moment.
 const LOCK_WITHIN: Duration = Duration::from_secs(5);
 /// Interval between two attempts.
@@ -78,7 +78,7 @@ pub(in crate::sync) fn run(
     let (ended, ends) = mpsc::channel::<(Digest, Result<(), String>)>();
     let mut running = 0;
     loop {
-        while running < AT_ONCE && until.saturating_duration_since(Instant::now()) > LEAST {
+        while running < AT_ONCE && fits(until.saturating_duration_since(Instant::now()), config.python.timeout.0) {
             let next = requests.wanted().map_err(failed())?.into_iter().next();
             let Some((venv, text)) = next else { break };
             requests.begin(&venv).map_err(failed())?;
@@ -102,6 +102,12 @@ pub(in crate::sync) fn run(
             tracing::warn!(error = %crate::sync::error::chain(&error), "the poll after building a virtual environment failed; the next poll continues");
         }
     }
+}
+
+/// True if a build has its whole time-out with this much time left; otherwise it is left to the next builder, which the next poll
+/// starts: with less it could fail although nothing is wrong with it.
+fn fits(left: Duration, timeout: Duration) -> bool {
+    left >= timeout.min(LONGEST_BUILD)
 }
 
 /// Builds one environment.
@@ -128,7 +134,7 @@ fn one(
         venv,
         requirements: text,
         hashed: needed.iter().any(|requirement| requirement.hashed),
-        within: config.timeout.0.min(until.saturating_duration_since(began)),
+        within: config.timeout.0.min(LONGEST_BUILD).min(until.saturating_duration_since(began)),
     };
     build::build(venvs, &order).inspect_err(|_| build::discard(venvs, venv))?;
     tracing::info!(%venv, requirements = needed.len(), seconds = began.elapsed().as_secs(), "virtual environment built");
@@ -150,4 +156,17 @@ fn end_with(launcher: i32) {
         process::end_all();
         std::process::exit(0);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_begun_only_while_its_whole_time_is_left() {
+        let fits = |left_s, timeout_s| fits(Duration::from_secs(left_s), Duration::from_secs(timeout_s));
+        assert!(fits(489, 300) && fits(300, 300) && !fits(299, 300), "the default time-out");
+        assert!(fits(489, 3600) && fits(480, 3600) && !fits(479, 3600), "more than a builder has");
+        assert!(fits(5, 5) && !fits(0, 1));
+    }
 }

@@ -21,13 +21,27 @@ const MAX_WHEELS: usize = 10_000;
 /// Maximum size of pip's configuration, in bytes.
 const MAX_PIP_CONFIG: u64 = 64 << 10;
 
+/// Returns what keeps this account from building environments, as far as files tell it; nothing is run. A missing interpreter
+/// counts only if it is not the default: hosts without packs in Python need none.
+pub(in crate::sync) fn problems(config: &PythonConfig) -> Vec<String> {
+    let is_needed = config.interpreter != PythonConfig::default().interpreter || config.interpreter.exists();
+    let interpreter = is_needed.then(|| program(config).err()).flatten();
+    interpreter.into_iter().chain(sources(config).err()).collect()
+}
+
+/// Checks the file of the interpreter.
+fn program(config: &PythonConfig) -> Result<(), String> {
+    let named = format!("python.interpreter {}", config.interpreter.display());
+    let real = fs::canonicalize(&config.interpreter)
+        .map_err(|e| format!("{named} cannot be used: {e}; install it, or name another interpreter"))?;
+    ours(&real, &fs::metadata(&real).map_err(|e| format!("{named}: {e}"))?)
+}
+
 /// Probes the interpreter: its version, ABI and platform.
 pub(super) fn interpreter(config: &PythonConfig) -> Result<Interpreter, String> {
+    program(config)?;
     let path = &config.interpreter;
     let named = format!("python.interpreter {}", path.display());
-    let real = fs::canonicalize(path)
-        .map_err(|e| format!("{named} cannot be used: {e}; install it, or name another interpreter"))?;
-    ours(&real, &fs::metadata(&real).map_err(|e| format!("{named}: {e}"))?)?;
     let mut command = Command::new(path);
     command.args(["-I", "-c", python::PROBE]).env_clear().env("LANG", "C.UTF-8").current_dir("/");
     let ended = run(command, PROBE).map_err(|e| format!("cannot run {named}: {e}"))?;

@@ -8,7 +8,7 @@ from lib import agent, guard, source  # noqa: E402
 from lib.bolt_action import FAILED, UNAVAILABLE, Stop, config, finish, main, noop, parameters  # noqa: E402
 from lib.exchange import exchange  # noqa: E402
 from lib.kept import Kept  # noqa: E402
-from lib.packages import INSTALL_SECONDS, manager  # noqa: E402
+from lib.packages import LONGEST_SECONDS, manager  # noqa: E402
 
 
 def action():
@@ -27,7 +27,7 @@ def action():
             outcome, problems = "would_install", []
         else:
             source.check(packages, kept.path("previous"), version)
-            wait = INSTALL_SECONDS + given["start_wait"] + given["settle"] + 120
+            wait = LONGEST_SECONDS + given["start_wait"] + given["settle"] + 120
             problem = guard.arm(packages.install_command(kept.path("previous")), wait)
             if problem:
                 print(problem)

@@ -10,7 +10,7 @@ from lib import agent, guard, source  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Deadline, Stop, config, finish, main, noop, parameters  # noqa: E402
 from lib.exchange import exchange  # noqa: E402
 from lib.kept import Kept  # noqa: E402
-from lib.packages import INSTALL_SECONDS, manager  # noqa: E402
+from lib.packages import LONGEST_SECONDS, manager  # noqa: E402
 
 
 def action():
@@ -28,6 +28,7 @@ class Upgrade:
         self.root = site.get("root", "")
         self.version, self.old = given["version"], packages.installed()
         self.rollback = None  # Path of the file of the old version.
+        self.before = []  # Problems before the upgrade.
 
     def run(self):
         if self.version == self.old:
@@ -45,8 +46,8 @@ class Upgrade:
             self.kept.close()
 
     def prepare(self):
-        _, _, _, problems = agent.check(0, self.root)
-        for problem in problems:
+        _, _, _, self.before = agent.check(0, self.root)
+        for problem in self.before:
             print("before: " + problem)
         deadline = Deadline(1500.0)
         candidate = source.fetch(self.packages, self.site, self.version, self.given.get("sha256"), self.kept.staging, deadline)
@@ -71,6 +72,12 @@ class Upgrade:
 
     def find_way_back(self, deadline):
         """Finds the file of the installed version: kept by the last upgrade, or obtained now."""
+        if not self.old:
+            reason = "the package is installed only in part, so that there is no version to return to"
+            if not self.given["without_rollback"]:
+                raise Stop(FAILED, "%s; pass without_rollback=true to upgrade without a way back, or use bolt_engine.rollback" % reason)
+            print("no way back: " + reason)
+            return
         for slot in ("current", "previous"):
             if self.kept.version(slot) == self.old:
                 self.rollback = self.kept.path(slot)
@@ -90,15 +97,20 @@ class Upgrade:
         guard.disarm()  # Of an upgrade that was killed, which would return to another version.
         if self.rollback:
             # The timer has a file of its own: an upgrade that is refused leaves `previous` to bolt_engine.rollback.
-            self.kept.put("pending", self.rollback)
+            try:
+                self.kept.put("pending", self.rollback)
+            except OSError as error:
+                raise Stop(FAILED, "the file for the way back cannot be kept: %s; nothing was installed" % error)
             command = self.packages.install_command(self.kept.path("pending"))
-            problem = guard.arm(command, INSTALL_SECONDS + wait + settle + 120)
+            problem = guard.arm(command, LONGEST_SECONDS + wait + settle + 120)
             if problem and not self.given["without_rollback"]:
                 self.kept.remove("pending")
                 raise Stop(FAILED, "%s; nothing was installed; pass without_rollback=true to upgrade without it" % problem)
             if problem:
                 print(problem)
             try:
+                if os.path.exists(self.kept.path("previous")):
+                    self.kept.share("previous", "older")
                 self.kept.share("pending", "previous")
             except OSError as error:
                 self.disarm()
@@ -114,12 +126,25 @@ class Upgrade:
             return self.end("upgraded", [])
         for problem in problems:
             print("  PROBLEM: " + problem)
+        if self.is_unchanged():
+            print("nothing was installed: version %s is there as before" % self.old)
+            if self.rollback and os.path.exists(self.kept.path("older")):
+                self.kept.share("older", "previous")
+            self.disarm()
+            return self.end("failed", problems)
         return self.go_back(problems)
 
+    def is_unchanged(self):
+        """True if the package manager has changed nothing, for example because another program kept its lock."""
+        if not self.old or self.packages.installed() != self.old:
+            return False
+        return set(agent.check(0, self.root)[3]) <= set(self.before)
+
     def disarm(self):
-        """Stops the timer and removes its file, which nothing else needs."""
+        """Stops the timer and removes the files that nothing else needs."""
         guard.disarm()
         self.kept.remove("pending")
+        self.kept.remove("older")
 
     def keep(self, candidate):
         """Keeps the file for the next upgrade's way back; without it that upgrade obtains the file again."""

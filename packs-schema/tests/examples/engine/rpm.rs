@@ -162,7 +162,7 @@ impl Dnf {
             fs::create_dir_all(directory).unwrap();
         }
         let (server, port) = tls_server(dir.path(), dir.path(), &[]);
-        fs::write(root.join("etc/bolt/agent.toml"), format!("listen = \"127.0.0.1:{port}\"\n")).unwrap();
+        fs::write(root.join("etc/bolt/agent.toml"), format!("[api]\nlisten = \"127.0.0.1:{port}\"\n")).unwrap();
         let host = Host { bin: programs(&scripts(&root)), dir, _server: server };
         rpms.trust(host.bin.path());
         let at = dnf.display();

@@ -84,11 +84,9 @@ def api_state(settled, root):
 
 def port(root):
     """Returns the api's address, and a problem if no TLS server answers there."""
-    text = (read(root + CONFIG) or b"").decode("utf-8", "replace")
-    match = re.search(r'^\s*listen\s*=\s*"([^"\s]{1,200})"', text, re.MULTILINE)
-    if match is None:
+    address = listen_address((read(root + CONFIG) or b"").decode("utf-8", "replace"))
+    if not address:
         return "", ["%s contains no address to listen at" % CONFIG]
-    address = match.group(1)
     host, _, number = address.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))
     # Only whether a TLS server answers: the certificate's name is the instance's, and its authority is the callers' business.
@@ -101,6 +99,31 @@ def port(root):
                 return clean(address), []
     except (OSError, ValueError) as error:
         return clean(address), ["no TLS server answers at %s: %s" % (clean(address), clean(str(error)))]
+
+
+def listen_address(text):
+    """Returns `listen` of the table `api` in a TOML text, however it is written there; empty if there is none. Python reads TOML
+    by itself from version 3.11 on only."""
+    table, string = [], r"""("[^"\s]{1,200}"|'[^'\s]{1,200}')"""
+    for line in text.splitlines():
+        header = re.match(r"\s*\[+([^\[\]]+)\]", line)
+        if header:
+            table = words(header.group(1))
+            continue
+        key, _, value = line.partition("=")
+        found = None
+        if table + words(key) == ["api", "listen"]:
+            found = re.match(r"\s*" + string, value)
+        elif table + words(key) == ["api"]:
+            found = re.match(r"\s*\{(?:.*,)?\s*listen\s*=\s*" + string, value)
+        if found:
+            return found.group(1)[1:-1]
+    return ""
+
+
+def words(dotted):
+    """Returns the parts of a dotted key of TOML."""
+    return [part.strip(" \t\"'") for part in dotted.split(".")]
 
 
 def wait_until_healthy(start_wait, settle, root):

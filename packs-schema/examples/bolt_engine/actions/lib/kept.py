@@ -9,8 +9,8 @@ from lib.bolt_action import FAILED, UNAVAILABLE, Stop, human
 
 
 class Kept:
-    """Directory with `current` and `previous`, each a package file, and while an upgrade runs a staging directory and
-    `pending`, the file that the timer of the way back installs."""
+    """Directory with `current` and `previous`, each a package file, and while an upgrade runs a staging directory, `pending`,
+    the file that the timer of the way back installs, and `older`, the `previous` of the upgrade before."""
 
     def __init__(self, packages, site):
         self._packages = packages
@@ -41,7 +41,7 @@ class Kept:
             self._lock.close()
 
     def path(self, slot):
-        """Returns the path of a slot: `current`, `previous` or `pending`."""
+        """Returns the path of a slot: `current`, `previous`, `pending` or `older`."""
         return os.path.join(self._directory, slot + self._packages.suffix)
 
     def version(self, slot):

@@ -12,6 +12,7 @@ from lib.command import last_lines, run
 PACKAGE = "bolt-agent"
 INSTALL_SECONDS = 300
 LOCK_TRIES, LOCK_SECONDS = 6, 15
+LONGEST_SECONDS = INSTALL_SECONDS + LOCK_TRIES * LOCK_SECONDS  # Of install(), whose waits for a lock are short attempts.
 
 
 class Dpkg:
