@@ -5,7 +5,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::driver::{Run, action, can_be_alone, directory, have, python};
-use crate::service::programs;
+use crate::python::altered;
+use crate::service::{programs, script};
 use crate::stand_in::{Request, StandIn};
 
 /// Values of the metadata service below `/latest/`.
@@ -218,6 +219,14 @@ fn packets_beyond_the_allowance_are_counted_while_it_looks() {
     let row = &ended.result["interfaces"][0];
     assert_eq!((&row["exceeded"], &row["rising"]), (&json!({"bw_in": 6, "pps": 9}), &json!({"bw_in": 1})));
     assert_eq!(row["connections_available"], 100);
+    // Of a node of Kubernetes, in whose list the interface of the instance comes after those of pods.
+    let node = altered(
+        "import os\nos.listdir = lambda path: ['lo', 'ens5'] + ['eni%02d' % n for n in range(40)]\n\
+         exists = os.path.exists\nos.path.exists = lambda path: path.endswith('ens5/device') if path.startswith('/sys/class/net/') else exists(path)",
+    );
+    script(node.path(), "ethtool", &format!("[[ $2 == ens5 ]] || exit 1\n{ethtool}"));
+    let ended = action("aws.network_allowances", json!({"seconds": 0})).programs(node.path()).go().refused(1, "");
+    assert_eq!(ended.result["interfaces"][0]["name"], "ens5");
     let plain = programs(&[("ethtool", "printf 'NIC statistics:\\n     rx_packets: 1\\n'\n")]);
     action("aws.network_allowances", parameters).programs(plain.path()).go().error(3, "no interface (ens5)");
 }

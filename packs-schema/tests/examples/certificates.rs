@@ -70,6 +70,14 @@ fn fail_on_makes_it_a_check() {
 }
 
 #[test]
+fn blocks_without_an_end_hide_no_certificate_and_take_no_time() {
+    let top = TempDir::new().unwrap();
+    let text = "-----BEGIN CERTIFICATE-----\n".repeat(36_000) + &pem(&certificate("good", -10, 90));
+    fs::write(top.path().join("many.pem"), text).unwrap();
+    assert_eq!(statuses(&look(&[top.path()], &[]).well()), [("many.pem".to_owned(), "ok".to_owned())]);
+}
+
+#[test]
 fn a_certificate_chain_is_read_and_keys_are_skipped() {
     let top = TempDir::new().unwrap();
     let chain = [pem(&certificate("leaf", -1, 50)), pem(&certificate("middle", -1, 500))].concat();

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::driver::{Ended, action};
+use crate::python::altered;
 
 fn look(path: &Path, more: &[(&str, Value)]) -> Ended {
     let mut parameters = json!({"path": path, "deleted_files": false});
@@ -40,6 +41,31 @@ fn directories_are_summed_and_links_not_followed() {
     assert_eq!(size_of(&ended, &big.join("a")), None, "deeper than asked");
     assert_eq!(ended.result["directories"][0]["path"], top.path().to_str().unwrap(), "largest first");
     assert_eq!(ended.result["complete"], true);
+}
+
+#[test]
+fn the_fullest_file_systems_are_listed_among_hundreds_of_mounts() {
+    let place = TempDir::new().unwrap();
+    let mount = |n: u32, point: &str, kind: &str| format!("{n} 1 0:{n} / {point} rw,relatime - {kind} source rw\n");
+    let mut mounts = mount(1, "/", "xfs") + &mount(2, "/snap/core20/1", "squashfs");
+    for n in 10..200 {
+        mounts += &mount(n, &format!("/run/pod{n}"), if n % 2 == 0 { "tmpfs" } else { "overlay" });
+    }
+    mounts += &mount(900, "/data\\040base", "ext4");
+    fs::write(place.path().join("mountinfo"), mounts).unwrap();
+    let known = format!(
+        "import os\nopened = os.open\nclass Space:\n  f_blocks, f_frsize, f_files, f_ffree = 100, 4096, 10, 5\n\
+         \x20 def __init__(self, free):\n    self.f_bfree = self.f_bavail = free\n\
+         os.statvfs = lambda path: Space({{b'/': 40, b'/data base': 1, b'/snap/core20/1': 0}}.get(path, 90))\n\
+         os.open = lambda path, *rest, **more: opened('{}/mountinfo' if path == '/proc/self/mountinfo' else path, *rest, **more)",
+        place.path().display()
+    );
+    let run = action("linux.disk_usage", json!({"path": place.path(), "deleted_files": false}));
+    let ended = run.programs(altered(&known).path()).go().well();
+    let rows = ended.result["filesystems"].as_array().unwrap();
+    let row = |n: usize| (rows[n]["mount"].as_str().unwrap(), rows[n]["used_percent"].as_f64().unwrap());
+    assert_eq!((row(0), row(1), rows.len()), (("/data base", 99.0), ("/", 60.0), 64));
+    assert!(rows.iter().all(|row| row["type"] != "overlay" && row["type"] != "squashfs"));
 }
 
 #[test]

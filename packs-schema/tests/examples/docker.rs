@@ -1,4 +1,4 @@
-//! Tests of `docker` on a stand-in for the daemon, with answers as Docker 28 gives them.
+//! Tests of `docker` on a stand-in for the daemon, with answers as Docker 20 to 29 give them.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -17,6 +17,8 @@ struct Daemon {
     container: Arc<Mutex<Value>>,
     /// State after a restart.
     after: Arc<Mutex<Value>>,
+    /// Latest version of the API that it speaks.
+    version: Arc<Mutex<&'static str>>,
     top: TempDir,
 }
 
@@ -57,14 +59,25 @@ impl Daemon {
         let container = Arc::new(Mutex::new(json!({"Id": ID, "Name": "/web", "RestartCount": 0,
             "Config": {"Image": "app:1", "Tty": false}, "State": running()})));
         let after = Arc::new(Mutex::new(running()));
-        let (current, next) = (Arc::clone(&container), Arc::clone(&after));
+        let version = Arc::new(Mutex::new("1.44"));
+        let (current, next, latest) = (Arc::clone(&container), Arc::clone(&after), Arc::clone(&version));
         let answer = move |request: &Request| {
             let (method, target) = request.line.split_once(' ').unwrap();
             let path = target.split('?').next().unwrap();
             let json = |value: Value| (200, value.to_string().into_bytes());
-            match (method, path) {
+            if path == "/version" {
+                return json(json!({"ApiVersion": *latest.lock().unwrap(), "MinAPIVersion": "1.24"}));
+            }
+            // A path without a version means the latest; of an earlier one, Docker 29 gives what Docker 28 gave.
+            let (minor, path) = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
+                Some((minor, rest)) => (minor.parse().unwrap(), format!("/{rest}")),
+                None => (u32::MAX, path.to_owned()),
+            };
+            match (method, path.as_str()) {
                 ("GET", "/info") => json(json!({"DockerRootDir": "/"})),
+                ("GET", "/system/df") if minor >= 53 => json(json!({"ImageUsage": {"TotalCount": 4}})),
                 ("GET", "/system/df") => json(usage()),
+                ("GET", "/images/json") => json(json!([{"Id": "sha256:aaaa"}, {"Id": "sha256:bbbb"}])),
                 ("GET", "/containers/json") => json(json!([{"Id": ID, "Names": ["/web"], "State": "running"}])),
                 ("GET", "/networks") => json(json!([
                     {"Name": "bridge", "Created": "2020-01-01T00:00:00.1Z"},
@@ -72,11 +85,18 @@ impl Daemon {
                     {"Name": "kept", "Created": "2020-01-01T00:00:00-07:00", "Labels": {"bolt.keep": ""}},
                     {"Name": "recent", "Created": "2999-01-01T00:00:00+01:00"},
                 ])),
+                ("GET", path) if path.ends_with("/logs") && target.contains("tail=4000") => {
+                    let long = |n: usize| frame(1, &format!("2026 {n} {}\n", "x".repeat(600)));
+                    (200, (1..=4000).flat_map(long).collect())
+                }
                 ("GET", path) if path.ends_with("/logs") => {
                     (200, [frame(1, "2026 one\n"), frame(2, "2026 t\u{1b}[31mwo\n")].concat())
                 }
                 ("GET", path) if path == "/containers/web/json" || path == format!("/containers/{ID}/json") => {
                     let known = current.lock().unwrap().clone();
+                    if known["Hangs"] == true {
+                        std::thread::sleep(std::time::Duration::from_secs(60));
+                    }
                     match known["Refused"].as_u64() {
                         Some(status) => (u16::try_from(status).unwrap(), br#"{"message":"refused"}"#.to_vec()),
                         None => json(known),
@@ -91,14 +111,15 @@ impl Daemon {
                 }
                 ("POST", "/containers/prune") => json(json!({"ContainersDeleted": ["e0"], "SpaceReclaimed": 30})),
                 ("POST", "/images/prune") => json(
-                    json!({"ImagesDeleted": [{"Untagged": "x"}, {"Deleted": "sha256:bbbb"}], "SpaceReclaimed": 1000}),
+                    json!({"ImagesDeleted": [{"Untagged": "x"}, {"Deleted": "sha256:bbbb"}, {"Deleted": "sha256:1a7e"}, {"Deleted": "sha256:2b8f"}],
+                        "SpaceReclaimed": 1000}),
                 ),
                 ("POST", "/build/prune") => (500, br#"{"message":"no builder"}"#.to_vec()),
                 _ => (404, br#"{"message":"No such container: x"}"#.to_vec()),
             }
         };
         let stand_in = StandIn::unix(&top.path().join("socket"), answer);
-        Daemon { stand_in, container, after, top }
+        Daemon { stand_in, container, after, version, top }
     }
 
     fn run(&self, name: &str, parameters: Value) -> Run {
@@ -133,16 +154,30 @@ fn prune_asks_only_for_what_is_old_and_not_kept() {
     let all = daemon.run("prune", json!({"what": ["all_images"]})).noop().go().well();
     assert_eq!(all.result["removed"], json!({"all_images": 2}), "what has the label stays");
     let done = daemon.run("prune", json!({"older_than_hours": 48})).go().refused(1, "");
-    assert_eq!(done.result["removed"], json!({"containers": 1, "images": 1}));
+    assert_eq!(done.result["removed"], json!({"containers": 1, "images": 1}), "layers are no images");
     assert!(done.result["problems"][0].as_str().unwrap().contains("no builder"), "{}", done.result);
     let asked = daemon.stand_in.requests("POST");
     assert_eq!(asked.len(), 3);
     // {"until": ["48h"], "label!": ["bolt.keep"], "dangling": ["true"]}
     let images = &asked[1].line;
     for part in ["%2248h%22", "%22label%21%22%3A+%5B%22bolt.keep%22%5D", "%22dangling%22%3A+%5B%22true%22%5D"] {
-        assert!(images.starts_with("POST /images/prune?filters=") && images.contains(part), "{images}");
+        assert!(images.starts_with("POST /v1.44/images/prune?filters=") && images.contains(part), "{images}");
     }
-    assert!(daemon.stand_in.requests("POST /volumes").is_empty());
+    assert!(asked.iter().all(|request| !request.line.contains("/volumes")));
+}
+
+#[test]
+fn the_api_is_asked_in_a_version_whose_answers_are_known() {
+    let daemon = Daemon::new();
+    for (latest, asked) in [("1.41", "/v1.41/"), ("1.51", "/v1.51/"), ("1.56", "/v1.51/")] {
+        *daemon.version.lock().unwrap() = latest;
+        assert_eq!(daemon.run("space", json!({})).go().well().result["kinds"]["images"]["count"], 4, "{latest}");
+        let planned = daemon.run("prune", json!({"what": ["all_images"]})).noop().go().well();
+        assert_eq!(planned.result["removed"], json!({"all_images": 2}), "{latest}");
+        assert!(!daemon.stand_in.requests(&format!("GET {asked}system/df")).is_empty(), "{latest}");
+    }
+    *daemon.version.lock().unwrap() = "";
+    daemon.run("space", json!({})).go().error(1, "does not say which version");
 }
 
 #[test]
@@ -178,6 +213,18 @@ fn a_container_that_cannot_be_inspected_is_a_problem() {
 }
 
 #[test]
+fn a_container_that_hangs_does_not_take_the_time_of_the_others() {
+    let daemon = Daemon::new();
+    daemon.container.lock().unwrap()["Hangs"] = json!(true);
+    let (began, clock) = (std::time::Instant::now(), std::time::SystemTime::now());
+    let deadline = clock.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 8;
+    let ended = daemon.run("containers", json!({"fail": true})).deadline(deadline).go().refused(1, "");
+    assert!(began.elapsed().as_secs() < 35, "it waited for {:?}", began.elapsed());
+    let problem = ended.result["containers"][0]["problem"].as_str().unwrap();
+    assert!(problem.starts_with("cannot be inspected: ") && problem.contains("no answer within"), "{problem}");
+}
+
+#[test]
 fn containers_that_died_are_named_with_the_reason() {
     let daemon = Daemon::new();
     let problem = |state: Value| {
@@ -193,6 +240,19 @@ fn containers_that_died_are_named_with_the_reason() {
     assert_eq!(problem(exited(137, true, "2999-01-01T00:00:00Z")), "ended for lack of memory");
     assert_eq!(problem(exited(3, false, "2999-01-01T00:00:00Z")), "failed");
     assert_eq!(problem(exited(3, false, "2020-01-01T00:00:00Z")), "", "it is long ago");
+    let not_started = |made: &str| {
+        daemon.container.lock().unwrap()["Created"] = json!(made);
+        problem(json!({"Status": "created", "Running": false, "ExitCode": 128, "StartedAt": "0001-01-01T00:00:00Z",
+            "FinishedAt": "0001-01-01T00:00:00Z", "Error": "driver failed: port is already allocated"}))
+    };
+    assert_eq!(not_started("2999-01-01T00:00:00Z"), "could not be started: driver failed: port is already allocated");
+    assert_eq!(not_started("2020-01-01T00:00:00Z"), "", "it is long ago");
+    let mut again = running();
+    daemon.container.lock().unwrap()["RestartCount"] = json!(57);
+    assert_eq!(problem(again.clone()), "", "it has been running since then");
+    let now = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.5Z"]).output().unwrap();
+    again["StartedAt"] = json!(String::from_utf8(now.stdout).unwrap().trim());
+    assert!(problem(again).starts_with("restarted 57 times by the daemon, the last time "));
     let mut sick = running();
     sick["Health"] = json!({"Status": "unhealthy"});
     assert_eq!(problem(sick), "unhealthy");
@@ -208,6 +268,15 @@ fn logs_of_both_streams_are_printed_without_control_characters() {
     assert_eq!((&ended.result["lines"], &ended.result["complete"]), (&json!(2), &json!(true)));
     assert!(daemon.stand_in.requests("GET").iter().any(|r| r.line.contains("tail=7")));
     daemon.run("logs", json!({"container": "x"})).go().error(2, "No such container");
+}
+
+#[test]
+fn of_logs_that_exceed_the_limit_the_last_lines_are_printed() {
+    let daemon = Daemon::new();
+    let ended = daemon.run("logs", json!({"container": "web", "lines": 4000})).go().well();
+    assert_eq!(ended.stdout, "2026 one\n2026 t\\x1b[31mwo\n", "what the daemon sends for fewer lines");
+    assert_eq!((&ended.result["lines"], &ended.result["complete"]), (&json!(2), &json!(false)));
+    assert!(daemon.stand_in.requests("GET").iter().any(|r| r.line.contains("tail=2000")));
 }
 
 #[test]

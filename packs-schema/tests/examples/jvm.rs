@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::driver::{Run, action, have, python};
+use crate::driver::{Run, action, directory, have, python};
 use crate::servers::Server;
 
 /// Program that keeps objects of a class, holds a lock that others wait for, and uses the processor in one thread.
@@ -212,6 +212,37 @@ fn a_heap_dump_is_written_only_where_there_is_space() {
     dump().config(kept).go().error(2, "remove them first");
     let elsewhere = json!({"dump_directory": java.top.path().join("none")});
     dump().config(elsewhere).go().error(3, "cannot be used");
+}
+
+#[test]
+fn what_java_8_calls_locked_is_not_held_by_a_thread_that_waits() {
+    let dump = "\"waiter\" #9 prio=5 os_prio=0 tid=0x1 nid=0x2 in Object.wait() [0x1]\n   java.lang.Thread.State: WAITING (on object monitor)\n\
+        \tat java.lang.Object.wait(Native Method)\n\t- waiting on <0x01> (a java.lang.Object)\n\
+        \tat A.b(A.java:1)\n\t- locked <0x01> (a java.lang.Object)\n\t- locked <0x02> (a java.lang.Object)\n\n\
+        \"holder\" #10 prio=5 os_prio=0 tid=0x1 nid=0x3 runnable [0x1]\n   java.lang.Thread.State: RUNNABLE\n\
+        \tat A.c(A.java:1)\n\t- locked <0x01> (a java.lang.Object)\n\n";
+    let program = "import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True\nfrom lib import processes, threads\n\
+        print([(t['name'], t['holds']) for t in threads.parse(sys.argv[2].encode())])\n\
+        words = 'java --add-opens java.base/java.lang=ALL-UNNAMED -Xmx1g --add-reads=a=b -jar app.jar --port 1'\n\
+        print(processes.parse(words.split()))\n";
+    let mut command = Command::new(python());
+    let output = command.args(["-c", program]).arg(directory("jvm").join("actions")).arg(dump).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = "[('waiter', ['0x02']), ('holder', ['0x01'])]\n('app.jar', ['-Xmx1g'])\n";
+    assert_eq!(text, expected, "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_dump_of_thousands_of_threads_fits_in_memory() {
+    let program = "import resource, sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True\nfrom lib import threads\n\
+        resource.setrlimit(resource.RLIMIT_AS, (96 << 20, 96 << 20))\n\
+        frames = b''.join(b'\\tat com.example.package.Class%d.method(Class%d.java:%d)\\n' % (i, i, i) for i in range(100))\n\
+        head = b'\"pool\" #1 prio=5 os_prio=0 tid=0x1 nid=0x2 waiting [0x1]\\n   java.lang.Thread.State: WAITING (parking)\\n'\n\
+        print(sum(len(t['frames']) for t in threads.parse((head + frames + b'\\n') * 6000)))\n";
+    let mut command = Command::new(python());
+    let output = command.args(["-c", program]).arg(directory("jvm").join("actions")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text, "600000\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::driver::{Run, action};
-use crate::service::programs;
+use crate::python::altered;
+use crate::service::{programs, script};
 
 /// Each kind of trouble is listed from a file of its name, if the test wrote one.
 const TOPICS: &str = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\n\
@@ -24,12 +25,13 @@ const GROUPS: &str = "cat <<'END'\n\nGROUP           TOPIC           PARTITION  
     billing         orders          1          90              100             10              consumer-1-aa   /10.0.0.1       consumer-1\n\
     billing         orders          2          -               20              -               -               -               -\n\
     audit           orders          0          150             150             0               -               -               -\n\
+    nightly report  orders          0          0               40              40              -               -               -\n\
     END\n";
 const SYSTEMCTL: &str = "cd \"$(dirname \"$0\")\"; echo \"systemctl $*\" >>calls\n\
     case $1 in\n\
     is-system-running) echo running ;;\n\
-    show) printf 'LoadState=loaded\\nActiveState=%s\\nSubState=x\\nMainPID=7\\nNRestarts=0\\n' \"$(cat unit)\" ;;\n\
-    restart) rm -f down; cp next unit; mv after list--under-replicated-partitions 2>/dev/null || rm -f list--*; true ;;\n\
+    show) printf 'LoadState=loaded\\nActiveState=%s\\nSubState=x\\nMainPID=%s\\nNRestarts=0\\n' \"$(cat unit)\" \"$(cat pid)\" ;;\n\
+    restart) rm -f down; cp next unit; echo $(($(cat pid) + 1)) >pid; mv after list--under-replicated-partitions 2>/dev/null || rm -f list--*; true ;;\n\
     esac\n";
 const UNDER_REPLICATED: &str =
     "\tTopic: orders\tPartition: 3\tLeader: 1\tReplicas: 1,2,3\tIsr: 1,3\tElr: \tLastKnownElr: \n";
@@ -51,6 +53,7 @@ impl Broker {
         let broker = Broker { bin };
         broker.set("unit", "active");
         broker.set("next", "active");
+        broker.set("pid", "7");
         broker.set("calls", "");
         broker.set("meta.properties", "#\nversion=1\nnode.id=1\ncluster.id=x\n");
         broker
@@ -123,10 +126,12 @@ fn lag_is_summed_by_group_and_topic() {
     let broker = Broker::new();
     let ended = broker.run("consumer_lag", json!({})).go().well();
     let first = json!({"group": "billing", "topic": "orders", "partitions": 3, "lag": 60, "largest_lag": 50, "members": 1, "unknown": 1});
-    assert_eq!((&ended.result["rows"][0], &ended.result["groups"]), (&first, &json!(2)));
+    assert_eq!((&ended.result["rows"][0], &ended.result["groups"]), (&first, &json!(3)));
+    let second = &ended.result["rows"][1];
+    assert_eq!((&second["group"], &second["lag"]), (&json!("nightly report"), &json!(40)), "a group with a space");
     assert_eq!(broker.run("consumer_lag", json!({"max_lag": 60})).go().well().result["exceeded"], 0);
     assert_eq!(broker.run("consumer_lag", json!({"max_lag": 59})).go().refused(1, "").result["exceeded"], 1);
-    crate::service::script(
+    script(
         broker.bin.path(),
         "kafka-consumer-groups.sh",
         "echo; echo \"Error: Consumer group '${@: -1}' does not exist.\"\n",
@@ -191,6 +196,22 @@ fn a_restart_after_which_the_cluster_is_not_in_sync_fails() {
     broker.set("next", "failed");
     let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "is failed after");
     assert_eq!(ended.result["outcome"], "not_active");
+    // As of a unit that says when it is ready.
+    let text = SYSTEMCTL.replace("list--*; true ;;", "list--*; exit 1 ;;");
+    script(broker.bin.path(), "systemctl", &text);
+    broker.set("unit", "active");
+    let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "is failed after");
+    assert_eq!(ended.result["outcome"], "not_active");
+    // It is still ending, longer than systemctl waits.
+    broker.set("unit", "active");
+    broker.set("next", "deactivating");
+    let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "is deactivating");
+    assert_eq!(ended.result["outcome"], "no_answer");
+    // It was not restarted at all.
+    broker.set("unit", "active");
+    script(broker.bin.path(), "systemctl", &SYSTEMCTL.replace("rm -f down; ", "exit 1; "));
+    let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "it was not restarted");
+    assert_eq!(ended.result["outcome"], "no_answer");
 }
 
 #[test]
@@ -212,6 +233,26 @@ fn a_partition_in_an_unknown_form_stops_a_restart() {
     broker.set("list--under-replicated-partitions", "\tTopic: orders\tPartition: 3\tReplicas: 1,2,3\tIsr: 1,3\n");
     broker.run("restart_broker", json!({"broker": 1})).go().error(1, "in an unknown form: Topic: orders");
     assert!(!broker.calls().contains("systemctl restart"));
+}
+
+#[test]
+fn root_runs_the_tools_as_the_owner_of_the_data() {
+    let broker = Broker::new();
+    // An account without a name, and a root that cannot change its own.
+    let root = "import os\nstat = os.lstat\nclass Owned:\n\
+        \x20 def __init__(self, info):\n    self.info = info\n\
+        \x20 def __getattr__(self, name):\n    return 4242 if name in ('st_uid', 'st_gid') else getattr(self.info, name)\n\
+        os.lstat, os.geteuid = lambda *path, **more: Owned(stat(*path, **more)), lambda: 0";
+    let bin = altered(root);
+    let setpriv = "echo \"setpriv $*\" >>\"${0%/*}/calls\"\nwhile [[ $1 != -- ]]; do shift; done\nshift; exec \"$@\"\n";
+    script(bin.path(), "setpriv", setpriv);
+    let here = broker.bin.path().display();
+    script(bin.path(), "systemctl", &format!("exec '{here}/systemctl' \"$@\"\n"));
+    broker.run("restart_broker", json!({"broker": 1, "wait": 10})).programs(bin.path()).noop().go().well();
+    let calls = fs::read_to_string(bin.path().join("calls")).unwrap();
+    let start =
+        format!("setpriv --reuid 4242 --regid 4242 --clear-groups -- {here}/kafka-topics.sh --bootstrap-server ");
+    assert!(calls.lines().count() == 4 && calls.lines().all(|line| line.starts_with(&start)), "{calls}");
 }
 
 #[test]

@@ -22,19 +22,19 @@ const SYSTEMCTL: &str = "cd \"$(dirname \"$0\")\"; echo \"$*\" >>calls\n\
     restart) cp next \"$unit\" ;;\n\
     esac\n";
 
-/// Answers of crictl 1.30 on containerd, shortened.
+/// Answers of crictl 1.30 on containerd, shortened. As with crictl itself, options stand before arguments.
 const CRICTL: &str = r#"cd "$(dirname "$0")"; echo "$*" >>crictl.calls
 shift 4
 case "$*" in
 "info -o json") cat info ;;
 "pods -o json") echo '{"items":[{"id":"p1","metadata":{"name":"web-0","namespace":"shop"},"state":"SANDBOX_READY"},
   {"id":"p2","metadata":{"name":"job-1","namespace":"batch"},"state":"SANDBOX_NOTREADY"}]}' ;;
-"ps -a -o json") [[ ! -e unknown ]] || { echo '{"items":[]}'; exit; }; echo '{"containers":[
+"ps -o json -a") [[ ! -e unknown ]] || { echo '{"items":[]}'; exit; }; echo '{"containers":[
   {"id":"c1aaaaaaaaaaaaaaaa","metadata":{"name":"web","attempt":7},"image":{"image":"sha256:aaaaaaaaaaaa"},"imageRef":"sha256:aaaaaaaaaaaa",
    "state":"CONTAINER_RUNNING","createdAt":"1700000000000000000","labels":{"io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop"}},
   {"id":"c2aaaaaaaaaaaaaaaa","metadata":{"name":"job"},"image":{"image":"sha256:bbbbbbbbbbbb"},"imageRef":"registry/job@sha256:1",
    "state":"CONTAINER_EXITED","createdAt":"1700000000000000000","labels":{"io.kubernetes.pod.name":"job-1","io.kubernetes.pod.namespace":"batch"}}]}' ;;
-"inspect c2aaaaaaaaaaa -o json") echo '{"status":{"exitCode":137,"reason":"OOMKilled","message":""}}' ;;
+"inspect -o json c2aaaaaaaaaaa") echo '{"status":{"exitCode":137,"reason":"OOMKilled","message":""}}' ;;
 "imagefsinfo -o json") echo '{"status":{"imageFilesystems":[{"usedBytes":{"value":"1048576"}}]}}' ;;
 "images -o json") echo '{"images":['"$(cat more 2>/dev/null)"'
   {"id":"sha256:aaaaaaaaaaaa","repoTags":["web:1"],"size":"100"},

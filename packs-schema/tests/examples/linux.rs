@@ -208,7 +208,7 @@ fn the_clock_is_set_by_chrony_and_verified() {
     let here = bin.path().display();
     let chronyc = format!(
         "#!/bin/bash\ncd '{here}'\necho \"$*\" >>calls\n[[ $1 == makestep ]] && echo 0.0001 >offset\n\
-         [[ $* == *tracking ]] && echo \"A9FEA97B,169.254.169.123,4,1.0,$(cat offset),0,0,0,0,0,0,0,64,Normal\"\ntrue\n"
+         [[ $* == *tracking ]] && echo \"A9FEA97B,169.254.169.123,4,$(date +%s).5,$(cat offset),0,0,0,0,0,0,0,64,Normal\"\ntrue\n"
     );
     std::fs::write(bin.path().join("chronyc"), chronyc).unwrap();
     Command::new("chmod").arg("755").arg(bin.path().join("chronyc")).status().unwrap();

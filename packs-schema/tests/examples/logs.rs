@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::driver::{Run, action, can_be_alone, have};
+use crate::incidents::NO_SPACE;
+use crate::python::altered;
 use crate::service::programs;
 
 /// Global options of Ubuntu's logrotate.conf; those in blocks and behind the include hold for other logs.
@@ -95,6 +97,15 @@ fn a_log_that_is_truncated_in_place_counts_as_rotated() {
     let host = Host::new(DEFAULTS, " copytruncate\n");
     assert_eq!(host.rotate("app").go().well().result["logs"], host.outcome("rotated"));
     assert_eq!(fs::metadata(host.at("log/app.log")).unwrap().len(), 0);
+}
+
+#[test]
+fn logs_are_rotated_on_a_disk_without_space_for_a_temporary_file() {
+    if !possible("logs_are_rotated_on_a_disk_without_space_for_a_temporary_file") {
+        return;
+    }
+    let (host, bin) = (Host::new(DEFAULTS, ""), altered(NO_SPACE));
+    assert_eq!(host.rotate("app").programs(bin.path()).go().well().result["logs"], host.outcome("rotated"));
 }
 
 #[test]

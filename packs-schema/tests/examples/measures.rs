@@ -98,13 +98,28 @@ fn the_resolver_of_the_host_counts_for_its_health() {
 }
 
 #[test]
+fn a_name_server_on_a_link_is_asked_through_its_interface() {
+    let place = TempDir::new().unwrap();
+    fs::write(place.path().join("resolv.conf"), "nameserver fe80::1%lo\nnameserver 127.0.0.1\n").unwrap();
+    let known = format!(
+        "import os\nopened = os.open\n\
+         os.open = lambda path, *rest, **more: opened('{}/resolv.conf' if path == '/etc/resolv.conf' else path, *rest, **more)",
+        place.path().display()
+    );
+    let parameters = json!({"name": "host.example", "tries": 1, "timeout_ms": 50});
+    let ended = action("linux.dns_health", parameters).programs(altered(&known).path()).go();
+    let servers: Vec<&Value> = ended.result["servers"].as_array().unwrap().iter().map(|s| &s["server"]).collect();
+    assert_eq!(servers, ["fe80::1%lo", "127.0.0.1"]);
+}
+
+#[test]
 fn a_clock_that_chrony_does_not_synchronize_is_a_failure() {
     for (offset, leap, outcome) in [
         ("0.000000001", "Not synchronised", "not_synchronized"),
         ("5.0", "Normal", "not_synchronized"),
         ("0.000000001", "Normal", "synchronized"),
     ] {
-        let tracking = format!("echo 'A9FEA97B,169.254.169.123,4,1.0,{offset},0,0,0,0,0,0,0,64,{leap}'");
+        let tracking = format!("echo \"A9FEA97B,169.254.169.123,4,$(date +%s).5,{offset},0,0,0,0,0,0,0,64,{leap}\"");
         let chronyc =
             format!("case \"$*\" in\nmakestep) echo '200 OK' ;;\n*tracking) {tracking} ;;\n*) exit 9 ;;\nesac\n");
         let bin = programs(&[("chronyc", &chronyc)]);

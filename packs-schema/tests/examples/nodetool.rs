@@ -94,6 +94,14 @@ fn the_ring_and_this_node_are_read() {
     let ended = node.run("node_status", json!({})).go().refused(1, "");
     assert_eq!((&ended.result["down"], &ended.result["nodes"][0]["address"]), (&json!(1), &json!("10.0.0.2")));
     assert_eq!(ended.result["problems"], json!(["10.0.0.2 in eu is down, normal"]));
+    // A node of which gossip knows no host id any more.
+    let unknown = STATUS.replace(
+        "UN  10.0.0.2   1,2 GiB     16      ?                 1d5ed9f4-7764-4dbd-bad8-43fddce94b7c",
+        "DN  10.0.0.2   ?           16      ?                 null                                ",
+    );
+    node.set("status", &unknown);
+    let ended = node.run("node_status", json!({})).go().refused(1, "");
+    assert_eq!((&ended.result["nodes"][0]["host_id"], &ended.result["down"]), (&json!("null"), &json!(1)));
     node.set("status", "nothing\n");
     node.run("node_status", json!({})).go().error(1, "lists no node");
     let missing = json!({"nodetool": "/nonexistent/nodetool"});

@@ -189,6 +189,37 @@ fn a_statement_or_session_that_ended_meanwhile_is_not_called_cancelled() {
 }
 
 #[test]
+fn a_role_that_does_not_exist_is_not_taken_for_a_database_of_its_name() {
+    let psql = |what: &str| {
+        let text = format!("psql: error: connection to server failed: FATAL:  {what} \"postgres\" does not exist");
+        let bin = service::programs(&[("psql", &format!("echo '{text}' >&2; exit 2\n"))]);
+        action("postgres.sizes", json!({})).programs(bin.path()).go()
+    };
+    psql("role").error(3, "as postgres: psql: error: connection to server failed: FATAL:  role");
+    psql("database").error(2, "there is no database postgres");
+}
+
+#[test]
+fn transaction_ids_that_run_out_are_a_problem_whatever_the_setting() {
+    let settings = |age: u64, limit: u64| {
+        let row = json!([{"standby": false, "max_connections": 100, "reserved": 3, "freeze_age": limit, "transaction_id_age": age}]);
+        let psql = format!(
+            "case $(cat) in\n*server_version_num*) echo '[{{\"version\": 150000}}]' ;;\n*datfrozenxid*) echo '{row}' ;;\n*) echo '[]' ;;\nesac\n"
+        );
+        let bin = service::programs(&[("psql", &psql)]);
+        action("postgres.sessions", json!({"fail": true})).programs(bin.path()).go()
+    };
+    for (age, limit, status) in [
+        (300_000_000, 200_000_000, 0),
+        (500_000_000, 200_000_000, 1),
+        (1_500_000_000, 1_200_000_000, 0),
+        (1_700_000_000, 1_200_000_000, 1),
+    ] {
+        assert_eq!(settings(age, limit).status, Some(status), "{age} of {limit}");
+    }
+}
+
+#[test]
 fn tables_that_are_dropped_meanwhile_are_left_out() {
     let bin = service::programs(&[("psql", PSQL)]);
     let set = |name: &str, value: Value| std::fs::write(bin.path().join(name), value.to_string()).unwrap();

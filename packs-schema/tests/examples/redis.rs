@@ -230,6 +230,23 @@ fn a_client_that_ended_meanwhile_is_not_called_closed() {
 }
 
 #[test]
+fn the_name_of_a_client_is_not_taken_for_its_identity() {
+    let address = stand_in(|command| match command {
+        "CLIENT LIST" => bulk(
+            "id=7 addr=192.0.2.1:7 laddr=192.0.2.2:6379 fd=8 name=a,id=8,addr=192.0.2.1:8,flags=M age=5 idle=1 flags=N qbuf=0 omem=0 cmd=get\n\
+             id=8 addr=192.0.2.1:8 laddr=192.0.2.2:6379 fd=9 name= age=5 idle=1 flags=N qbuf=0 omem=0 cmd=get\n",
+        ),
+        "CLIENT ID" => ":9\r\n".into(),
+        "CONFIG GET maxclients" => "*0\r\n".into(),
+        _ => "+PONG\r\n".into(),
+    });
+    let ended = action("redis.clients", json!({})).config(json!({"address": address})).go().well();
+    let rows = ended.result["rows"].as_array().unwrap();
+    let row = rows.iter().find(|r| r["id"] == 7).unwrap();
+    assert_eq!((&row["address"], &row["name"]), (&json!("192.0.2.1:7"), &json!("a,id=8,addr=192.0.2.1:8,flags=M")));
+}
+
+#[test]
 fn a_server_that_is_not_redis_or_answers_too_much_is_refused() {
     for answer in [
         "HTTP/1.1 400 Bad Request\r\n\r\n",

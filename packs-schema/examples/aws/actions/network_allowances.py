@@ -11,6 +11,7 @@ from lib import tool  # noqa: E402
 from lib.bolt_action import FAILED, UNAVAILABLE, Stop, finish, main, parameters, table  # noqa: E402
 
 COUNTER = re.compile(rb"^\s+(\w+)_allowance_(exceeded|available): (\d+)\s*$", re.MULTILINE)
+NET, MAX_INTERFACES = "/sys/class/net", 15
 NAMES = {
     "bw_in": "inbound bandwidth", "bw_out": "outbound bandwidth", "pps": "packets per second",
     "conntrack": "tracked connections", "linklocal": "local services",
@@ -20,7 +21,7 @@ NAMES = {
 def action():
     given = parameters()
     tool.find("ethtool", "it reads the counters of the driver")
-    names = given.get("interfaces") or sorted(name for name in os.listdir("/sys/class/net") if name != "lo")[:15]
+    names = given.get("interfaces") or interfaces()
     first = {name: counters(name) for name in names}
     if not any(first.values()):
         raise Stop(UNAVAILABLE, "no interface (%s) has allowance counters: is this an EC2 instance with the ENA driver 2.2.10 or later?" % (", ".join(names) or "there is none"))
@@ -45,6 +46,12 @@ def action():
         print("PROBLEM: " + problem)
     finish(result)
     return FAILED if result["problems"] else None
+
+
+def interfaces():
+    """Returns the interfaces of the instance; beside them, a node of Kubernetes has a virtual one for each pod."""
+    names = sorted(name for name in os.listdir(NET) if name != "lo")
+    return ([name for name in names if os.path.exists("%s/%s/device" % (NET, name))] or names)[:MAX_INTERFACES]
 
 
 def counters(name):

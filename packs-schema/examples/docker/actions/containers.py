@@ -9,6 +9,8 @@ from lib import daemon  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, counted, finish, main, parameters, table, utc  # noqa: E402
 
 MAX_INSPECTED = 500
+# A container that ends again and again runs for a while between two restarts.
+LOOP_SECONDS = 600
 
 
 def action():
@@ -23,7 +25,8 @@ def action():
             complete = False
             break
         try:
-            rows.append(row(daemon.inspect(c.get("Id") or "?"), time.time() - 3600 * given["since_hours"]))
+            # The daemon may answer all questions but those about a container that hangs.
+            rows.append(row(daemon.inspect(c.get("Id") or "?", min(10.0, deadline.left())), time.time() - 3600 * given["since_hours"]))
         except Stop as stop:
             if stop.status == WRONG:
                 continue  # Removed meanwhile.
@@ -63,7 +66,8 @@ def row(found, since):
     }
     if entry["health"] == "none":
         entry["health"] = ""
-    entry["problem"] = problem(entry, state, finished >= since)
+    made = daemon.moment(found.get("Created"))
+    entry["problem"] = problem(entry, state, (made if entry["state"] == "created" else finished) >= since, started)
     return entry
 
 
@@ -76,11 +80,15 @@ def unknown(found, stop):
     }  # fmt: skip
 
 
-def problem(entry, state, recent):
+def problem(entry, state, recent, started):
     if entry["state"] in ("dead", "removing"):
         return "is %s" % entry["state"]
     if entry["state"] == "restarting":
         return "restarts again and again (%d times), last exit code %d" % (entry["restarts"], entry["exit_code"])
+    if entry["restarts"] and entry["state"] == "running" and 0 <= time.time() - started < LOOP_SECONDS:
+        return "restarted %d times by the daemon, the last time %d s ago" % (entry["restarts"], time.time() - started)
+    if entry["state"] == "created" and recent and state.get("Error"):
+        return "could not be started: %s" % clean(state["Error"], 100)
     if entry["health"] == "unhealthy":
         return "unhealthy"
     if entry["state"] == "exited" and recent:

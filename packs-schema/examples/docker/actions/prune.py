@@ -51,14 +51,16 @@ def remove(kind, hours, deadline):
         filters["dangling"] = ["true" if kind == "images" else "false"]
     if kind == "build_cache":
         del filters["label!"]  # Build cache has no labels.
+    known = daemon.images() if kind in ("images", "all_images") else set()
     found = daemon.ask(path, {"filters": filters}, "POST", seconds=max(deadline.left(), 1.0)).json()
     key = {"containers": "ContainersDeleted", "build_cache": "CachesDeleted", "networks": "NetworksDeleted"}.get(kind, "ImagesDeleted")
     names = []
     for entry in found.get(key) or []:
-        if isinstance(entry, dict):  # Of images: tags that were removed, and layers that were deleted.
-            entry = entry.get("Deleted") or ""
+        if isinstance(entry, dict):  # Of images: tags that were removed, and images and their layers that were deleted.
+            entry = daemon.digest(entry.get("Deleted"))
+            entry = entry if entry in known else ""
         if entry:
-            names.append(clean(entry.rpartition(":")[2][:12] if kind != "networks" else entry, 100))
+            names.append(clean(entry[:12] if kind != "networks" else entry, 100))
     return names, found.get("SpaceReclaimed") or 0
 
 
@@ -69,7 +71,7 @@ def candidates(kind, old, deadline):
     if kind == "networks":
         found = daemon.ask("/networks", {"filters": {"dangling": ["true"]}}).json()
         return [clean(n.get("Name") or "?", 100) for n in found if n.get("Name") not in FIXED and not kept(n) and 0 < daemon.moment(n.get("Created")) <= old], 0
-    found = daemon.ask("/system/df", seconds=max(deadline.left(), 1.0)).json()
+    found = daemon.usage(max(deadline.left(), 1.0))
     if kind == "containers":
         rows = [c for c in found.get("Containers") or [] if c.get("State") in STOPPED and (c.get("Created") or 0) <= old and not kept(c)]
         return [daemon.name(c) for c in rows], sum(c.get("SizeRw") or 0 for c in rows)

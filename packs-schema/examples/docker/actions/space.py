@@ -12,7 +12,7 @@ from lib.bolt_action import Deadline, clean, finish, human, main, parameters, ta
 def action():
     given, deadline = parameters(), Deadline(280.0)
     root = daemon.ask("/info").json().get("DockerRootDir", "")
-    found = daemon.ask("/system/df", seconds=deadline.left()).json()
+    found = daemon.usage(deadline.left())
     images = [image(i) for i in found.get("Images") or []]
     containers = [container(c) for c in found.get("Containers") or []]
     volumes = [volume(v) for v in found.get("Volumes") or []]

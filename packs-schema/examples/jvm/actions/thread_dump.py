@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Takes thread dumps of a Java process and summarizes them."""
 
+import io
 import sys
 import time
 
@@ -14,7 +15,7 @@ def action():
     jvm, row = processes.select(given)
     first, at = None, time.monotonic()
     if given["seconds"]:
-        first = threads.parse(jvm.ask("threaddump", "-l"))
+        first = {(t["name"], t["tid"]): t["cpu"] for t in threads.parse(jvm.ask("threaddump", "-l"))}
         time.sleep(given["seconds"])
     elapsed = time.monotonic() - at
     text = jvm.ask("threaddump", "-l")
@@ -37,8 +38,8 @@ def action():
     show(result)
     if given["full"]:
         print("\nThread dump")
-        for line in text.split(b"\n"):
-            print(clean(line.replace(b"\t", b"    "), 1000))
+        for line in io.BytesIO(text):
+            print(clean(line.rstrip(b"\n").replace(b"\t", b"    "), 1000))
     finish(result)
 
 
@@ -54,8 +55,7 @@ def locks(found):
     return sorted(rows, key=lambda r: (not r["owner"], -r["waiting"], r["lock"]))
 
 
-def busiest(first, second, elapsed, given):
-    before = {(t["name"], t["tid"]): t["cpu"] for t in first}
+def busiest(before, second, elapsed, given):
     rows = []
     for thread in second:
         start = before.get((thread["name"], thread["tid"]))

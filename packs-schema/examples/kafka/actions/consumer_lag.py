@@ -8,8 +8,8 @@ sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import cluster, tool  # noqa: E402
 from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
 
-# GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID
-ROW = re.compile(r"^(\S+)\s+(\S+)\s+(\d+)\s+(\d+|-)\s+(\d+|-)\s+(-?\d+|-)\s+(\S+)(?:\s|$)")
+# GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG CONSUMER-ID HOST CLIENT-ID; a group may have spaces in its name.
+ROW = re.compile(r"^(\S.*?)\s+(\S+)\s+(\d+)\s+(\d+|-)\s+(\d+|-)\s+(-?\d+|-)\s+(\S+)(?:\s|$)")
 
 
 def action():

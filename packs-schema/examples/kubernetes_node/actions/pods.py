@@ -11,20 +11,20 @@ MAX_INSPECTED = 40
 
 
 def action():
-    given, deadline = parameters(), Deadline(160.0)
+    given, deadline = parameters(), Deadline(150.0)
     pods, containers = node.runtime("pods").get("items") or [], node.runtime("ps", "-a").get("containers") or []
     if given.get("namespace"):
         mine = lambda entry: node.pod_name(entry).startswith(given["namespace"] + "/")  # noqa: E731
         pods, containers = list(filter(mine, pods)), list(filter(mine, containers))
-    rows = [row(c) for c in containers]
+    images, rows = image_bytes(), [row(c) for c in containers]
     exited = sorted((r for r in rows if r["state"] == "exited"), key=lambda r: r["age_seconds"])[:MAX_INSPECTED]
     for entry in exited:
         if not deadline.passed():
-            explain(entry)
+            explain(entry, min(10.0, deadline.left()))
     result = {
         "pods": by_state(pods, "SANDBOX_"),
         "containers": by_state(containers, "CONTAINER_"),
-        "image_bytes": image_bytes(),
+        "image_bytes": images,
         "restarted": sorted((r for r in rows if r["attempt"]), key=lambda r: (-r["attempt"], r["pod"]))[: given["top"]],
         "failed": [r for r in exited if r["exit_code"] > 0][: given["top"]],
     }
@@ -46,10 +46,10 @@ def row(container):
     }
 
 
-def explain(entry):
+def explain(entry, seconds):
     """Adds exit code and reason of a container that ended."""
     try:
-        status = node.runtime("inspect", entry["id"], seconds=10.0).get("status") or {}
+        status = node.runtime("inspect", entry["id"], seconds=seconds).get("status") or {}
     except Stop:
         return  # Removed meanwhile.
     entry["exit_code"] = int(status.get("exitCode") or 0)

@@ -53,7 +53,7 @@ def find():
         raise Stop(FAILED, "crictl ps lists no containers")
     for container in containers:
         used.add((container.get("image") or {}).get("image"))
-        used.add(container.get("imageRef"))
+        used.update((container.get("imageRef"), container.get("imageId")))
     rows = []
     for image in node.runtime("images").get("images") or []:
         names = [image.get("id")] + list(image.get("repoTags") or []) + list(image.get("repoDigests") or [])

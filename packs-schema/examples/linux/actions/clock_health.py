@@ -12,10 +12,14 @@ def action():
     given, problems = parameters(), []
     synchronized, error = clock.kernel()
     source, detail, offset = clock.daemon()
+    by_chrony = source == "chrony" and offset is not None
+    if source == "chrony" and not by_chrony:
+        problems.append("chrony does not know the time: %s" % detail)
     if given.get("server"):
         offset, problem = clock.measure(given["server"])
         problems += [problem] if problem else []
-    if not synchronized:
+    # Without the option rtcsync, chrony does not tell the kernel.
+    if not synchronized and not by_chrony:
         problems.append("the kernel says that the clock is not synchronized")
     if offset is not None and abs(offset) > given["max_offset_ms"]:
         problems.append("the clock is off by %.1f ms" % offset)

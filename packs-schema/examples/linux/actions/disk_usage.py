@@ -15,6 +15,8 @@ MAX_NESTING = 200  # One descriptor each.
 MAX_LINKS = 300000  # Remembered inodes with several links, so that each counts once.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "lustre", "afs", "9p", "autofs")  # May block forever.
 VIRTUAL = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue", "debugfs", "tracefs", "securityfs", "pstore", "bpf")
+IMAGES = ("squashfs", "iso9660", "erofs", "cramfs")  # Always full, such as packages of snap.
+MAX_MOUNTS, MAX_SHOWN = 10000, 64
 NOT_ON_DISK = (b"/memfd:", b"/SYSV", b"/dev/zero", b"/[aio]", b"/dev/shm/")
 
 
@@ -172,7 +174,9 @@ class Frame:
 
 
 def filesystems():
-    """Returns space and inodes of each local file system, and mount points that were skipped because they could block."""
+    """Returns space and inodes of the fullest local file systems, and mount points that were skipped because they could block.
+
+    A node of Kubernetes has hundreds: of each container one that shows the space of its host's, which has a row of its own."""
     rows, skipped, seen = [], [], set()
     for line in (read("/proc/self/mountinfo", 4 << 20) or b"").split(b"\n"):
         before, dash, after = line.partition(b" - ")
@@ -183,13 +187,13 @@ def filesystems():
         if kind in NETWORK or kind.startswith("fuse"):
             skipped.append("%s (%s)" % (clean(point), clean(kind, 20)))
             continue
-        if kind in VIRTUAL or fields[2] in seen:
+        if kind in VIRTUAL + IMAGES or kind == "overlay" and point != b"/" or fields[2] in seen:
             continue
         try:
             space = os.statvfs(point)
         except OSError:
             continue
-        if space.f_blocks == 0 or len(rows) >= 64:
+        if space.f_blocks == 0 or len(rows) >= MAX_MOUNTS:
             continue
         seen.add(fields[2])
         rows.append(
@@ -204,7 +208,7 @@ def filesystems():
                 "inodes_used_percent": percent(space.f_files - space.f_ffree, space.f_files),
             }
         )
-    return sorted(rows, key=lambda row: -row["used_percent"]), skipped[:64]
+    return sorted(rows, key=lambda row: -row["used_percent"])[:MAX_SHOWN], skipped[:MAX_SHOWN]
 
 
 def unescape(text):

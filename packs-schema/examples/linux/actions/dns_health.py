@@ -42,7 +42,7 @@ def configured():
     for line in (read("/etc/resolv.conf", 1 << 16) or b"").decode("ascii", "replace").splitlines():
         match = re.match(r"^\s*nameserver\s+([0-9A-Fa-f.:]+)(%[A-Za-z0-9._-]+)?\s*$", line)
         if match:
-            servers.append(match.group(1))
+            servers.append(match.group(1) + (match.group(2) or ""))  # A link-local address is none without its interface.
     if not servers:
         raise Stop(UNAVAILABLE, "/etc/resolv.conf of this host names no server; pass servers")
     return servers[:3]  # As the C library does.

@@ -16,17 +16,20 @@ def action():
     _, system, _ = tool.run(["systemctl", "is-system-running"], 15, accept=None)
     _, out, _ = tool.run(["systemctl", "list-units", "--state=failed", "--no-legend", "--plain", "--no-pager", "--full"], 20)
     names = [line.split()[0].lstrip("*") for line in out.decode("utf-8", "replace").splitlines() if line.split()]
-    rows = [describe(name, given["lines"], deadline) for name in names[:MAX_UNITS] if units.UNIT.match(name)]
-    print("%s; the system is %s" % (counted(len(rows), "failed unit"), clean(system.strip(), 40)))
-    complete = not deadline.passed()
-    if not complete:
+    names = [name for name in names if units.UNIT.match(name)]
+    rows = [describe(name, given["lines"], deadline) for name in names[:MAX_UNITS]]
+    print("%s; the system is %s" % (counted(len(names), "failed unit"), clean(system.strip(), 40)))
+    complete = not deadline.passed() and len(rows) == len(names)
+    if len(rows) < len(names):
+        print("  INCOMPLETE: only the first %d are listed" % len(rows))
+    if deadline.passed():
         print("  INCOMPLETE: the deadline was reached before the reasons and logs of all units were read")
     for row in rows:
         reason = "%s, exit status %s, since %s" % (row["result"], row["exit_status"], row["since"]) if row["result"] else "reason unknown"
         print("\n%s: %s" % (row["unit"], reason))
         for line in row["log"]:
             print("  | " + line)
-    finish({"system": clean(system.strip(), 40), "complete": complete, "units": rows})
+    finish({"system": clean(system.strip(), 40), "failed": len(names), "complete": complete, "units": rows})
     return FAILED if rows and given["fail"] else None
 
 

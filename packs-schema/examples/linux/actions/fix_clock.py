@@ -42,7 +42,7 @@ def wait(source, end):
     while True:
         _, detail, offset = clock.daemon()
         if source == "chrony":
-            good = offset is not None and abs(offset) < 100.0 and not detail.endswith("Not synchronised")
+            good = offset is not None and abs(offset) < 100.0
         else:
             good = detail.endswith("yes") and clock.timesyncd_has_set()
         if good:

@@ -33,7 +33,9 @@ def action():
         result = work.result()
         show(result, given)
         finish(result)
-    return FAILED if result["failed"] or not result["complete"] else None
+    if not work.entered:
+        print("none of the directories could be entered: %s" % clean(", ".join(wanted), 800), file=sys.stderr)
+    return FAILED if result["failed"] or not result["complete"] or not work.entered else None
 
 
 def plain_path(path):
@@ -86,7 +88,7 @@ class Work:
         self._active = given.get("truncate_active_over_mib", 0) << 20
         self._enough = given.get("reclaim_mib", 0) << 20
         self._noop = noop()
-        self._entries = 0
+        self._entries = self.entered = 0
         self._candidates = []
         self._open, self._unseen = set(), 0
         self._complete = True
@@ -114,6 +116,7 @@ class Work:
             fd = open_path(path)
         except OSError as error:
             return self._skip(path, "cannot be opened without following a symbolic link: %s" % error.strerror)
+        self.entered += 1
         self._walk(fd, path, os.fstat(fd).st_dev, 0)
         return None
 

@@ -8,7 +8,8 @@ import sys
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib.bolt_action import UNAVAILABLE, Deadline, Stop, clean, finish, main, parameters, table  # noqa: E402
 
-MAX_LEFT = 1000000
+# Bytes for the names of directories that are still to be read, each with what Python needs beside.
+MAX_LEFT, BESIDE = 40 << 20, 64
 
 
 def action():
@@ -20,8 +21,10 @@ def action():
     except OSError as error:
         raise Stop(UNAVAILABLE, "%s cannot be read: %s" % (clean(top), error.strerror))
     left, largest, entries, unreadable, complete = [os.fsencode(top)], [], 0, 0, True
+    held = len(left[0]) + BESIDE
     while left:
         directory = left.pop()
+        held -= len(directory) + BESIDE
         count = 0
         try:
             if os.lstat(directory).st_dev != device and directory != os.fsencode(top):
@@ -30,8 +33,9 @@ def action():
                 for entry in found:
                     count += 1
                     if entry.is_dir(follow_symlinks=False):
-                        if len(left) < MAX_LEFT:
+                        if held < MAX_LEFT:
                             left.append(entry.path)
+                            held += len(entry.path) + BESIDE
                         else:
                             complete = False
                     if count % 1000 == 0 and deadline.passed():

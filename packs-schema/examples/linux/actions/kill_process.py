@@ -9,8 +9,9 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import proc  # noqa: E402
-from lib.bolt_action import FAILED, WRONG, Deadline, Stop, config, finish, main, noop, parameters, read  # noqa: E402
+from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, config, finish, main, noop, parameters, read  # noqa: E402
 
+NAME_LENGTH = 15  # Of names in /proc; the kernel cuts longer ones.
 REFUSED = ("systemd*", "(sd-pam)", "init", "dbus-daemon", "dbus-broker*", "sshd", "bolt-*")
 
 
@@ -48,15 +49,32 @@ def open_handle(pid):
 
 
 def refuse(pid, process):
-    names = list(REFUSED) + list(config().get("kill_refused", []))
-    if any(fnmatch.fnmatchcase(process["name"], pattern) for pattern in names):
+    patterns, names = list(REFUSED) + list(config().get("kill_refused", [])), full_names(pid, process["name"])
+    if any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns + [cut(p) for p in patterns]):
         raise Stop(WRONG, "%s is not ended by this action: the host, Bolt or the site depends on it" % process["name"])
     if process["ppid"] == 2 or not read("/proc/%d/cmdline" % pid, 1) and process["state"] != "Z" and kernel_thread(pid):
         raise Stop(WRONG, "process %d is a thread of the kernel" % pid)
-    if process["state"] == "Z":
+    if proc.ended(pid, process):
         raise Stop(WRONG, "process %d is a zombie: it has ended, and goes when its parent %d collects it or ends" % (pid, process["ppid"]))
     if pid in ancestors():
         raise Stop(WRONG, "process %d is the action itself or started it" % pid)
+
+
+def full_names(pid, name):
+    """Returns the name of a process, and if the kernel has cut it, the names of its program and arguments that it may be from."""
+    if len(name) < NAME_LENGTH:
+        return [name]
+    try:
+        words = [os.fsencode(os.readlink("/proc/%d/exe" % pid))]
+    except OSError:
+        words = []
+    words += (read("/proc/%d/cmdline" % pid, 1 << 16) or b"").split(b"\0")
+    return [name] + [full for full in (clean(os.path.basename(word)) for word in words) if full.startswith(name)]
+
+
+def cut(pattern):
+    """Returns what a pattern is for a name that the kernel has cut: its beginning, if it has no wildcard there."""
+    return pattern if any(sign in pattern[:NAME_LENGTH] for sign in "*?[") else pattern[:NAME_LENGTH]
 
 
 def kernel_thread(pid):
@@ -91,11 +109,11 @@ def send(handle, pid, started, number):
 
 
 def gone(pid, started, seconds):
-    """Waits until the process has ended; a zombie has."""
+    """Waits until the process has ended, with all its threads; a zombie has."""
     end = time.monotonic() + seconds
     while True:
         process = proc.stat(pid)
-        if process is None or process["started"] != started or process["state"] in "ZX":
+        if process is None or process["started"] != started or proc.ended(pid, process):
             return True
         if time.monotonic() >= end:
             return False

@@ -25,7 +25,13 @@ bolt-* | systemd-* | dbus.* | dbus-broker.* | init.scope | *.target | *.slice | 
 esac
 
 allowed=no
-IFS=', ' read -r -a patterns <<<"${BOLT_CONFIG_RESTART_ALLOW:-}"
+# Not with a here-string: bash before 5.1 needs a temporary file for it, and the disk may be full.
+set -f
+IFS=', '
+# shellcheck disable=SC2206  # Split into words, which are no names of files.
+patterns=(${BOLT_CONFIG_RESTART_ALLOW:-})
+unset IFS
+set +f
 for pattern in ${patterns[@]+"${patterns[@]}"}; do # An empty array is "unbound" to bash 4.2.
     [[ $pattern =~ ^[A-Za-z0-9@._:*-]+$ ]] || stop 2 "restart_allow in /etc/bolt/packs/linux.yaml contains an invalid pattern of units"
     # shellcheck disable=SC2053  # The right side is a pattern.

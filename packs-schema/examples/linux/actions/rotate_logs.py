@@ -29,7 +29,7 @@ def action():
         have = sorted(os.listdir(DIRECTORY)) if os.path.isdir(DIRECTORY) else []
         raise Stop(WRONG, "there is no %s; this host has: %s" % (path, clean(", ".join(have), 800) or "none"))
     # logrotate reads the options outside of blocks in each file for those after it, and takes only files of root.
-    with tempfile.NamedTemporaryFile(prefix="bolt-logrotate-") as defaults:
+    with temporary() as defaults:
         defaults.write(logrotate.defaults(read(DEFAULTS) or b"", DIRECTORY) if secure(DEFAULTS) else b"")
         defaults.flush()
         command = ["logrotate", "-v"] + (["-f"] if given["force"] else []) + [defaults.name, path]
@@ -56,6 +56,16 @@ def action():
     if unchanged:
         print("not rotated although due: %s" % clean(", ".join(unchanged), 800), file=sys.stderr)
     return FAILED if status != 0 or unchanged else None
+
+
+def temporary():
+    """Makes a temporary file in memory, where possible: the disk is often full when logs are rotated by hand."""
+    for place in ("/run", "/dev/shm", None):
+        try:
+            return tempfile.NamedTemporaryFile(prefix="bolt-logrotate-", dir=place)
+        except OSError as error:
+            problem = error.strerror
+    raise Stop(FAILED, "there is no place for a temporary file: %s" % problem)
 
 
 def secure(path):

@@ -8,7 +8,7 @@ import time
 
 sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib import proc, tool  # noqa: E402
-from lib.bolt_action import WRONG, Deadline, Stop, clean, finish, main, parameters, read, table  # noqa: E402
+from lib.bolt_action import FAILED, WRONG, Deadline, Stop, clean, finish, main, parameters, read, table  # noqa: E402
 
 MAX_THREADS, MAX_LINES, INTERVAL = 2000, 60, 0.05
 
@@ -28,7 +28,7 @@ def action():
     after = proc.stat(pid)
     if after is not None and given["method"] != "kernel":
         proc.require(pid, process["started"])  # strace and perf may have observed another process with this pid.
-    result["ended"] = after is None or after["started"] != process["started"] or after["state"] in "ZX"
+    result["ended"] = after is None or after["started"] != process["started"] or proc.ended(pid, after)
     if result["ended"]:
         print("  the process ended while it was sampled")
     finish(result)
@@ -83,17 +83,24 @@ def strace(pid, seconds):
     arguments = ["timeout", "--signal=INT", "--kill-after=5", str(seconds), "strace", "-c", "-f", "-q", "-p", str(pid)]
     status, _, err = tool.run(arguments, seconds + 10, accept=None)
     if status not in (0, 124, 130):
-        raise Stop(1, "strace cannot observe the process: %s" % tool.last(err))
+        raise Stop(FAILED, "strace cannot observe the process: %s" % tool.last(err))
     return lines(err) or ["no system calls"]
 
 
 def perf(pid, seconds):
     tool.find("perf", "install it, or use method=kernel")
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary() as directory:
         data = os.path.join(directory, "perf.data")
         tool.run(["perf", "record", "-q", "-F", "49", "-e", "cpu-clock", "-o", data, "-p", str(pid), "--", "sleep", str(seconds)], seconds + 20)
         _, out, _ = tool.run(["perf", "report", "--stdio", "--no-children", "--percent-limit", "0.5", "-i", data], 40)
     return [line for line in lines(out, 400) if not line.startswith("#")][:MAX_LINES]
+
+
+def temporary():
+    try:
+        return tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise Stop(FAILED, "there is no place for the samples: %s; use method=kernel" % error.strerror)
 
 
 def lines(text, limit=MAX_LINES):

@@ -7,6 +7,8 @@ sys.dont_write_bytecode = True  # The pack's directory is not ours to change.
 from lib.bolt_action import FAILED, Deadline, counted, finish, main, parameters, table  # noqa: E402
 from lib.sql import Server, text  # noqa: E402
 
+# Default of vacuum_failsafe_age: whatever autovacuum_freeze_max_age is, ids of transactions run out soon after.
+FAILSAFE_AGE = 1600000000
 SESSIONS = """
 SELECT pid, backend_start, datname, usename, application_name, client_addr, state, backend_type, wait_event_type, wait_event,
        extract(epoch FROM now() - xact_start)::numeric(12, 1) AS transaction_seconds,
@@ -104,7 +106,7 @@ def problems(result, reserved):
     idle = [s for s in result["sessions"] if s["state"].startswith("idle in transaction")]
     if idle:
         found.append("%s idle in a transaction, the longest for %d s" % (counted(len(idle), "listed session"), max(s["state_seconds"] for s in idle)))
-    if result["transaction_id_age"] > 2 * result["transaction_id_age_limit"]:
+    if result["transaction_id_age"] > min(2 * result["transaction_id_age_limit"], FAILSAFE_AGE):
         found.append("the oldest transaction id is %d transactions old: autovacuum does not keep up, and the server stops at 2000000000" % result["transaction_id_age"])
     old = [p for p in result["prepared"] if p["seconds"] > 3600]
     if old:

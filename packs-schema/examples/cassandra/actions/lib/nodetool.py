@@ -5,7 +5,8 @@ import re
 from lib import tool
 from lib.bolt_action import FAILED, Stop, clean, config
 
-HEAD, HOST_ID = r"^([UD?])([NLJMS])\s+(\S+)\s+(\?|[0-9.,]+ \w+)\s+", r"\s+([0-9a-f]{8}-[0-9a-f-]{27})\s+"
+HEAD, HOST_ID = r"^([UD?])([NLJMS])\s+(\S+)\s+(\?|[0-9.,]+ \w+)\s+", r"\s+([0-9a-f]{8}-[0-9a-f-]{27}|null)\s+"
+# The host id of a node that left gossip without a trace is `null`.
 # UN  127.0.0.1  174.31 KiB  256  100.0%  8d5ed9f4-7764-4dbd-bad8-43fddce94b7c  rack1
 NODE = re.compile(HEAD + r"(\d+)\s+(\?|[0-9.,]+%)" + HOST_ID + r"(\S+)\s*$")
 # Where every node has one token, the token is printed instead of the number of tokens:

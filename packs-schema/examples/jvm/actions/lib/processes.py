@@ -13,7 +13,10 @@ from lib.attach import Jvm
 from lib.bolt_action import UNAVAILABLE, WRONG, Stop, clean, read
 
 # Options with a value in the next word.
-TAKES_VALUE = ("-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path", "--add-modules", "--source")
+TAKES_VALUE = (
+    "-cp", "-classpath", "--class-path", "-p", "--module-path", "--upgrade-module-path", "--add-modules", "--limit-modules",
+    "--add-opens", "--add-exports", "--add-reads", "--patch-module", "--enable-native-access", "--source",
+)  # fmt: skip
 MAX_MAPS = 4 << 20
 SHOWN = re.compile(r"^-X(?!bootclasspath)[^\x00-\x20]{1,200}$")
 

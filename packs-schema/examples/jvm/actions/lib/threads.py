@@ -1,5 +1,6 @@
 """Parses thread dumps of HotSpot (Thread.print)."""
 
+import io
 import re
 
 from lib.bolt_action import clean
@@ -16,8 +17,9 @@ MAX_THREADS = 50000
 
 def parse(text):
     """Returns the threads of a dump: name, tid, cpu in ms (or None), state, frames, locks held and waited for."""
-    found = []
-    for line in text.split(b"\n"):
+    found, known = [], {}  # Thousands of threads of a pool have the same frames, which are kept once.
+    for line in io.BytesIO(text):
+        line = line.rstrip(b"\n")
         head = HEAD.match(line)
         if head:
             if len(found) >= MAX_THREADS:
@@ -32,15 +34,16 @@ def parse(text):
                 "frames": [],
                 "holds": [],
                 "waits": None,
+                "released": None,
             })  # fmt: skip
         elif found and line.strip():
-            detail(found[-1], line)
+            detail(found[-1], line, known)
         elif not line.strip() and found and found[-1]["state"]:
             found[-1]["closed"] = True
     return found
 
 
-def detail(thread, line):
+def detail(thread, line, known):
     if thread.get("closed"):
         return  # What follows the threads, such as a deadlock, has locks as well.
     state = STATE.match(line)
@@ -49,12 +52,17 @@ def detail(thread, line):
         thread["state"] = state.group(1).decode()
     elif lock:
         kind, address, name = lock.groups()
-        if kind == b"locked":
-            thread["holds"].append(address.decode())
+        if kind == b"waiting on":
+            thread["released"] = address
+        elif kind == b"locked":
+            # Java 8 calls a lock `locked` also while Object.wait() has released it.
+            thread["holds"] += [address.decode()] if address != thread["released"] else []
         elif thread["waits"] is None and kind in (b"waiting to lock", b"parking to wait for", b"waiting to re-lock in wait()"):
             thread["waits"] = (address.decode(), clean(name, 120))
     elif line.lstrip().startswith(b"at ") and len(thread["frames"]) < 200:
-        thread["frames"].append(clean(line.strip()[3:], 200))
+        if line not in known:
+            known[line] = clean(line.strip()[3:], 200)
+        thread["frames"].append(known[line])
 
 
 def deadlock(text):

@@ -1,6 +1,7 @@
 """Asks the cluster through the tools of Kafka, each of which is a small JVM."""
 
 import os
+import pwd
 import re
 
 from lib import tool
@@ -17,6 +18,7 @@ KINDS = {
     "at_min_isr": "--at-min-isr-partitions",
 }  # fmt: skip
 MAX_ROWS = 100000
+DATA = ["/var/lib/kafka"]
 # Within the limits of an action: a heap that suffices for large clusters, and few threads.
 JVM = {"KAFKA_HEAP_OPTS": "-Xmx96M", "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1", "LOG_DIR": "/tmp"}
 
@@ -27,11 +29,36 @@ def run(name, arguments, seconds):
     path = os.path.join(site.get("bin_directory", "/opt/kafka/bin"), name)
     if not os.path.exists(path):
         raise Stop(UNAVAILABLE, "there is no %s; set bin_directory in /etc/bolt/packs/kafka.yaml" % clean(path))
-    words = [path, "--bootstrap-server", site.get("bootstrap_server", "localhost:9092")]
+    words = account(site, path) + [path, "--bootstrap-server", site.get("bootstrap_server", "localhost:9092")]
     if site.get("command_config"):
         words += ["--command-config", site["command_config"]]
     _, out, _ = tool.run(words + arguments, seconds, environment=JVM)
     return out.decode("utf-8", "replace")
+
+
+def account(site, tool_path):
+    """Returns the words with which root runs a tool as the owner of the broker's data, or else of the tool.
+
+    The tools may belong to that account: who can write them, such as a broker that was broken into, must not become root."""
+    if os.geteuid() != 0:
+        return []
+    for path in [os.path.join(directory, "meta.properties") for directory in site.get("data_directories", DATA)] + [tool_path]:
+        try:
+            owner = os.lstat(path)  # Of a link of that account as well.
+        except OSError:
+            continue
+        return as_owner(owner.st_uid, owner.st_gid) if owner.st_uid != 0 else []
+    return []
+
+
+def as_owner(uid, gid):
+    tool.find("setpriv", "the tools of Kafka are not run as root")
+    try:
+        entry = pwd.getpwuid(uid)
+        gid, groups = entry.pw_gid, ["--groups", ",".join(map(str, os.getgrouplist(entry.pw_name, entry.pw_gid)))]
+    except KeyError:
+        groups = ["--clear-groups"]
+    return ["setpriv", "--reuid", str(uid), "--regid", str(gid)] + groups + ["--"]
 
 
 def partitions(kind, seconds):
@@ -66,7 +93,7 @@ def numbers(text):
 
 def broker_id():
     """Returns the id of this broker, from meta.properties in its data directories."""
-    for directory in config().get("data_directories", ["/var/lib/kafka"]):
+    for directory in config().get("data_directories", DATA):
         text = read(os.path.join(directory, "meta.properties"), 4096) or b""
         match = re.search(rb"^(?:broker|node)\.id\s*=\s*(\d+)\s*$", text, re.MULTILINE)
         if match:

@@ -19,17 +19,18 @@ def kubelet(seconds=5.0):
     return answer.status == 200, "HTTP status %d: %s" % (answer.status, clean(answer.body.strip(), 200))
 
 
-def runtime(*arguments, **options):
-    """Returns the JSON that crictl prints."""
+def runtime(command, *arguments, **options):
+    """Returns the JSON that a command of crictl prints."""
     tool.find("crictl", "the container runtime is asked through it")
     words = ["crictl", "--runtime-endpoint", "unix://" + config().get("runtime_socket", "/run/containerd/containerd.sock"), "--timeout", "20s"]
-    _, out, _ = tool.run(words + list(arguments) + ["-o", "json"], options.get("seconds", 30.0))
+    # crictl takes an option that follows an argument for one more argument.
+    _, out, _ = tool.run(words + [command, "-o", "json", *arguments], options.get("seconds", 30.0))
     try:
         found = json.loads(out.decode("utf-8", "replace"))
     except ValueError:
-        raise Stop(FAILED, "crictl %s gave no JSON: %s" % (" ".join(arguments), tool.last(out)))
+        raise Stop(FAILED, "crictl %s gave no JSON: %s" % (command, tool.last(out)))
     if not isinstance(found, dict):
-        raise Stop(FAILED, "crictl %s gave no object" % " ".join(arguments))
+        raise Stop(FAILED, "crictl %s gave no object" % command)
     return found
 
 

@@ -12,6 +12,7 @@ from lib.bolt_action import Stop, clean
 NTP_EPOCH = 2208988800  # Seconds from 1900 to 1970.
 UNSYNCHRONIZED = 0x40  # STA_UNSYNC of adjtimex(2).
 TIMESYNC = "/run/systemd/timesync"
+SILENT_POLLS, LONGEST_POLL = 4, 1024.0  # Seconds, of chrony's default maxpoll 10.
 
 
 def kernel():
@@ -37,15 +38,29 @@ def daemon():
         fields = out.decode("ascii", "replace").strip().split(",")
         if status == 0 and len(fields) >= 14:
             try:
-                # Positive in chrony's report: the clock is slow (behind) of NTP time.
-                offset = -1000.0 * float(fields[4])
-                return "chrony", "server %s, stratum %s, %s" % (clean(fields[1], 60), clean(fields[2], 4), clean(fields[13], 40)), offset
+                return ("chrony",) + tracking(fields)
             except ValueError:
                 pass
     # Neither timedatectl nor systemctl: the bus refuses the id of an execution, which has no account.
     if timesyncd_runs():
         return "systemd-timesyncd", "synchronized: %s" % ("yes" if kernel()[0] else "no"), None
     return "none", "", None
+
+
+def tracking(fields):
+    """Returns state and offset of chrony.
+
+    While no server answers, chrony goes on with its last estimate, and reports an offset of 0 from that."""
+    slow, last, interval = float(fields[4]), float(fields[3]), float(fields[12])
+    detail = "server %s, stratum %s, %s" % (clean(fields[1], 60), clean(fields[2], 4), clean(fields[13], 40))
+    if fields[13] == "Not synchronised":
+        return detail, None
+    # The time of the last answer is that of the server, or of this clock before it was corrected.
+    silent = time.time() + min(slow, 0.0) - last
+    if silent > SILENT_POLLS * max(interval, LONGEST_POLL):
+        return "%s, without an answer of a server for %d s" % (detail, silent), None
+    # Positive in chrony's report: the clock is slow (behind) of NTP time.
+    return detail, -1000.0 * slow
 
 
 def timesyncd_runs():

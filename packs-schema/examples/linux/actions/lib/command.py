@@ -1,30 +1,16 @@
-"""Runs a program of the host: without a shell, with bounded time and output, in an empty environment."""
+"""Runs a program of the host whose absence or failure does not stop the action."""
 
-import os
-import subprocess
-import threading
-
-OUTPUT_LIMIT = 4 << 20
+from lib import tool
+from lib.bolt_action import Stop
 
 
 def run(arguments, seconds):
     """Returns exit status and standard output of a program; None if it does not exist, or was killed because it exceeded the
-    time or OUTPUT_LIMIT."""
-    environment = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), "LC_ALL": "C", "TZ": "UTC", "SYSTEMD_COLORS": "0"}
+    time or the limit of its output."""
     try:
-        process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
-        )
-    except OSError:
+        status, out, _ = tool.run(arguments, seconds, accept=None)
+    except Stop as stop:
+        if stop.status > 128:  # SIGTERM
+            raise
         return None
-    timer = threading.Timer(max(seconds, 0.1), process.kill)
-    timer.start()
-    try:
-        output = process.stdout.read(OUTPUT_LIMIT + 1)
-        if len(output) > OUTPUT_LIMIT:
-            process.kill()
-        status = process.wait()
-    finally:
-        timer.cancel()
-        process.stdout.close()
-    return None if status < 0 else (status, output)
+    return status, out

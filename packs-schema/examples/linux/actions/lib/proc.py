@@ -46,6 +46,27 @@ def stat(pid):
         return None
 
 
+def thread_states(pid):
+    """Returns the states of the threads of a process by their ids, as bytes; empty if it has exited."""
+    try:
+        tids = [int(name) for name in os.listdir("/proc/%d/task" % pid)]
+    except OSError:
+        return {}
+    found = {}
+    for tid in tids:
+        state = (read("/proc/%d/task/%d/stat" % (pid, tid), 4096) or b"").rpartition(b")")[2].split()[:1]
+        if state:
+            found[tid] = state[0]
+    return found
+
+
+def ended(pid, process):
+    """True if the process of stat() has ended and only waits for its parent.
+
+    Its first thread alone also looks like a zombie once it has ended, while others go on: in state D, or by design."""
+    return process["state"] in ("Z", "X") and all(state in (b"Z", b"X") for state in thread_states(pid).values())
+
+
 def name(pid):
     """Returns the printable name of a process; `?` if it has exited."""
     text = read("/proc/%d/comm" % pid, 64)

@@ -10,7 +10,8 @@ import calendar
 import re
 import time
 
-PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.DOTALL)
+# Base64 has no hyphens: a block without an end is left where the next one begins, not looked for through the whole file.
+PEM = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----([^-]*)-----END (?:X509 |TRUSTED )?CERTIFICATE-----")
 COMMON_NAME = bytes((0x55, 0x04, 0x03))
 ALTERNATIVE_NAMES = bytes((0x55, 0x1D, 0x11))
 SEQUENCE, SET, INTEGER, OID, OCTETS, BOOLEAN = 0x30, 0x31, 0x02, 0x06, 0x04, 0x01

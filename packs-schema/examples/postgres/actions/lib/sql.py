@@ -68,7 +68,7 @@ class Server:
 
     def _unreachable(self, err):
         text = tool.last(err)
-        if '"%s" does not exist' % self._database in text:
+        if 'database "%s" does not exist' % self._database in text:
             raise Stop(WRONG, "there is no database %s" % clean(self._database))
         raise Stop(
             UNAVAILABLE,

@@ -1,6 +1,7 @@
 """Runs a program of the host that an action needs, and explains its absence or failure.
 
-Never through a shell; in an environment of its own; with bounded time and output. What remains of it is killed.
+Never through a shell; in an environment of its own; with bounded time and output. What remains of it is killed. Needs no
+temporary file: the disk may be full or read-only, which actions are there to repair.
 """
 
 import os
@@ -8,7 +9,6 @@ import selectors
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 
 from lib.bolt_action import FAILED, UNAVAILABLE, Stop, clean
@@ -39,17 +39,15 @@ def run(arguments, seconds, text=b"", environment=None, accept=(0,)):
     variables = {"PATH": os.environ.get("PATH", SEARCH), "LC_ALL": "C", "TZ": "UTC", "HOME": os.environ.get("HOME", "/"), "SYSTEMD_COLORS": "0"}
     variables.update(environment or {})
     name = clean(os.path.basename(arguments[0]))
-    with tempfile.TemporaryFile() as source:
-        source.write(text)
-        source.seek(0)
-        try:
-            process = subprocess.Popen(
-                arguments, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, cwd="/", start_new_session=True
-            )
-        except OSError as error:
-            raise Stop(UNAVAILABLE, "%s cannot be started: %s" % (name, error.strerror))
+    source = subprocess.PIPE if text else subprocess.DEVNULL
     try:
-        problem, out, err = _collect(process, time.monotonic() + max(seconds, 0.1))
+        process = subprocess.Popen(
+            arguments, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=variables, cwd="/", start_new_session=True
+        )
+    except OSError as error:
+        raise Stop(UNAVAILABLE, "%s cannot be started: %s" % (name, error.strerror))
+    try:
+        problem, out, err = _collect(process, text, time.monotonic() + max(seconds, 0.1))
     finally:
         _end(process)
     if problem:
@@ -61,17 +59,26 @@ def run(arguments, seconds, text=b"", environment=None, accept=(0,)):
     return process.returncode, out, err
 
 
-def _collect(process, end):
-    """Reads both streams until they end; returns a problem (or None) and the output."""
+def _collect(process, text, end):
+    """Writes the input and reads both streams until they end; returns a problem (or None) and the output."""
     parts, total = {process.stdout: [], process.stderr: []}, 0
     with selectors.DefaultSelector() as ready:
         for stream in parts:
             ready.register(stream, selectors.EVENT_READ)
+        if process.stdin:
+            os.set_blocking(process.stdin.fileno(), False)
+            ready.register(process.stdin, selectors.EVENT_WRITE)
         while ready.get_map():
             left = end - time.monotonic()
             if left <= 0:
                 return "did not finish in time", b"", b""
             for key, _ in ready.select(left):
+                if key.fileobj is process.stdin:
+                    text = _feed(key.fd, text)
+                    if not text:
+                        ready.unregister(process.stdin)
+                        process.stdin.close()
+                    continue
                 part = os.read(key.fd, 1 << 16)
                 if not part:
                     ready.unregister(key.fileobj)
@@ -86,6 +93,14 @@ def _collect(process, end):
     return None, b"".join(parts[process.stdout]), b"".join(parts[process.stderr])
 
 
+def _feed(fd, text):
+    """Writes what there is room for, and returns the rest; nothing if the program reads no more."""
+    try:
+        return text[os.write(fd, text) :]
+    except BrokenPipeError:
+        return b""
+
+
 def _end(process):
     """Kills the program and what it started, if it still runs, and closes its streams."""
     if process.poll() is None:
@@ -94,8 +109,9 @@ def _end(process):
         except OSError:
             pass
         process.wait()
-    process.stdout.close()
-    process.stderr.close()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            stream.close()
 
 
 def last(text, count=3):

@@ -20,7 +20,8 @@ def clients(server):
 
 
 def parse(line):
-    pairs = resp.pairs(line)
+    # Not at commas: a name may hold `,id=7,addr=...`, which would be the identity of another client.
+    pairs = dict(item.partition("=")[::2] for item in line.split(" ") if "=" in item)
     number = lambda key: resp.number(pairs, key)  # noqa: E731
     flags = pairs.get("flags", "")
     return {
