@@ -15,6 +15,7 @@ mod engine;
 mod life;
 mod limits;
 mod load;
+mod numbers;
 mod power;
 mod rollout;
 mod services;
@@ -26,6 +27,7 @@ mod vm;
 mod way_back;
 
 pub use life::run as life;
+pub use numbers::run as numbers;
 pub use power::{Figures, Plan, run as power};
 pub use rollout::run as rollout;
 pub use services::run as services;

@@ -5,10 +5,11 @@
 //! cargo bench -p bolt-tests --bench numbers
 //! cargo bench -p bolt-tests --bench numbers -- memory     only memory, handshakes and syncs
 //! cargo bench -p bolt-tests --bench numbers -- warm       only one action, its rate and its phases
+//! cargo bench -p bolt-tests --bench numbers -- machine    the same on a machine that is booted in QEMU, with cgroup v2
 //! ```
 //!
-//! Builds the programs first, as optimised as benchmarks are: profile `bench`, whose output directory is that of `release`. The rows for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they
-//! cannot be measured.
+//! Builds the programs first, as optimised as benchmarks are: profile `bench`, whose output directory is that of `release`. The rows
+//! for `ssh` need `sshd` (Debian: openssh-server) and root, and say so when they cannot be measured.
 
 mod command;
 mod disk;
@@ -30,7 +31,7 @@ use bolt_client::connection::Agent;
 use bolt_client::inventory::Inventory;
 use bolt_client::local::LocalAgent;
 use bolt_client::tls::Identity;
-use bolt_tests::{PackSource, World, fan_out, order, place, spec, ssh};
+use bolt_tests::{PackSource, World, fan_out, machine, order, place, spec, ssh};
 use packs_schema::agent::execution::State;
 
 /// Script that is run everywhere: does nothing.
@@ -40,6 +41,10 @@ const WARM_UP: usize = 20;
 
 fn main() {
     bolt_tests::bench_binaries();
+    let only = std::env::args().find(|argument| matches!(argument.as_str(), "memory" | "warm" | "machine"));
+    if only.as_deref() == Some("machine") {
+        return print_machine();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let world = World::empty();
     let sleep = "bolt: {class: diagnostic, grace: 100ms}";
@@ -52,7 +57,6 @@ fn main() {
     let (agent, _runtime_directory) = place::start(&world, &spec("i-1").set("execution", "max_running", 64));
     let caller = Caller::new(&world, &agent);
 
-    let only = std::env::args().find(|argument| matches!(argument.as_str(), "memory" | "warm"));
     if only.as_deref() != Some("warm") {
         print_rest(&world, &runtime, &caller, &agent);
     }
@@ -107,6 +111,15 @@ fn main() {
     ratio("ssh new, tuned / bolt new connection", tuned, Some(new), ">= 30");
     ratio("ssh new, stock / bolt new connection", stock, Some(new), ">= 65");
     ratio("bolt run, whole command / bolt new connection", Some(command), Some(new), "");
+}
+
+/// Runs this program with `warm` on a booted machine, and prints what it printed there.
+fn print_machine() {
+    let run = || machine::numbers(&machine::image()?, &std::env::current_exe().map_err(|e| e.to_string())?);
+    match run() {
+        Ok(output) => println!("on a booted machine, emulated, with cgroup v2\n{output}"),
+        Err(why) => println!("SKIPPED the booted machine: {why}"),
+    }
 }
 
 fn print_rest(world: &World, runtime: &tokio::runtime::Runtime, caller: &Caller, agent: &LocalAgent) {
