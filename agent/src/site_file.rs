@@ -39,7 +39,7 @@ impl Stamp {
 }
 
 /// True if the file was changed in place a moment ago, so that more may follow; also if it is empty, as it is for a moment when
-/// install(1) or an unpacker has made it anew.
+/// install(1) or an unpacker has made a new one.
 pub(crate) fn is_being_written(new: Option<Stamp>, old: Option<Stamp>, now_ms: u64) -> bool {
     let Some(new) = new else { return false };
     let is_in_place = old.is_some_and(|old| new.inode == old.inode);

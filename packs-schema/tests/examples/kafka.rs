@@ -202,12 +202,12 @@ fn a_restart_after_which_the_cluster_is_not_in_sync_fails() {
     broker.set("unit", "active");
     let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "is failed after");
     assert_eq!(ended.result["outcome"], "not_active");
-    // It is still ending, longer than systemctl waits.
+    // The process is still ending, longer than systemctl waits.
     broker.set("unit", "active");
     broker.set("next", "deactivating");
     let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "is deactivating");
     assert_eq!(ended.result["outcome"], "no_answer");
-    // It was not restarted at all.
+    // The broker was not restarted at all.
     broker.set("unit", "active");
     script(broker.bin.path(), "systemctl", &SYSTEMCTL.replace("rm -f down; ", "exit 1; "));
     let ended = broker.run("restart_broker", json!({"broker": 1, "wait": 10})).go().refused(1, "it was not restarted");

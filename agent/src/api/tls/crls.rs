@@ -139,6 +139,7 @@ pub(super) fn is_signed_by(signed: &Signed<'_>, key: &[u8], provider: &CryptoPro
 /// Returns the reason why `new` must not replace `current`: a list of the same issuer is older there, by its time or its number, or
 /// none is left of it. Lists that some authorities split into parts are compared by the newest part. A key numbers its own lists: those
 /// of another key of the same name are compared by their times only, and do not take the place of one whose key is among the `anchors`.
+/// One whose key is no longer among them revokes nothing, and may go.
 pub(super) fn find_older(
     new: &[Crl],
     current: &[Crl],
@@ -152,10 +153,14 @@ pub(super) fn find_older(
             let why = "it has no list of an issuer that the one in effect has: restart the agent to do without";
             return Some(why.to_owned());
         };
+        let signer = current.signer(anchors, provider);
+        if signer == Signer::Unverified {
+            return None;
+        }
         if newest < old.this_update_s {
             return Some("it is older than the one in effect".to_owned());
         }
-        if let Signer::Anchors(signers) = current.signer(anchors, provider) {
+        if let Signer::Anchors(signers) = signer {
             let has_signed = |crl: &&Crl| signers.iter().any(|index| crl.is_signed_by(&anchors[*index], provider));
             match new.iter().filter(has_signed).map(|crl| crl.info.this_update_s).max() {
                 Some(newest) if newest < old.this_update_s => {

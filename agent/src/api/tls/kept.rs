@@ -49,7 +49,7 @@ impl<T> Kept<T> {
         self.stamps = stamps;
         let read = read(&self.value);
         self.trusted = !matches!(read, Err(TlsError::Trust(_)));
-        // Such as one that is not valid yet, or that could not be read for want of a descriptor.
+        // Such as one that is not valid yet, or that could not be read because descriptors ran out.
         self.may_improve = matches!(read, Err(TlsError::Worse(..) | TlsError::Read(..)));
         match read {
             Ok(value) => {

@@ -280,7 +280,9 @@ async fn a_list_of_another_key_takes_no_revocation_back_while_the_former_key_has
     put(&path, &(crl_made(&api.issuer, &[8], 24, 1) + &of_renewed));
     health(&api, &ann, "tls_invalid", false).await;
     assert!(api.ask(Some(&lost), "GET", "/v1/health", "").await.is_err());
-    // Without the former authority its list is not needed.
+    // Without the former authority its list, which is newer, is not needed.
+    put(&path, &(crl_made(&api.issuer, &[6, 8], 24, 0) + &of_renewed));
+    assert!(api.ask(Some(&numbered(&api.issuer, "spiffe://x/ann", 6)), "GET", "/v1/health", "").await.is_err());
     put(&ca, &pem);
     put(&path, &of_renewed);
     health(&api, &numbered(&renewed, "spiffe://x/ann", 9), "tls_invalid", false).await;
