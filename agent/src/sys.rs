@@ -1,16 +1,18 @@
-//! Calls without a safe wrapper: taking over an inherited descriptor, waiting for inotify, and giving memory back.
+//! Calls without a safe wrapper: taking over an inherited descriptor, waiting for descriptors, and giving memory back.
 
 #![expect(unsafe_code, reason = "a few calls, each with a SAFETY comment")]
 
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 
 use inotify::Inotify;
 use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::{SFlag, fstat};
 use packs_schema::base::memory_map;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Error returned when a descriptor cannot be taken over.
@@ -62,6 +64,12 @@ pub fn adopt_listener(fd: RawFd) -> Result<OwnedFd, AdoptError> {
 pub fn register(inotify: Inotify) -> io::Result<AsyncFd<Inotify>> {
     // SAFETY: an `Inotify` owns one descriptor and closes it when it is dropped, which is not before the `AsyncFd`.
     Ok(unsafe { AsyncFd::register(inotify) }?)
+}
+
+/// Registers a socket with the runtime, to wait for this interest only.
+pub fn register_socket(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: a `UnixStream` owns one descriptor and closes it when it is dropped, which is not before the `AsyncFd`.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, interest) }?)
 }
 
 /// Lets all threads allocate from one heap, so that what each has freed is used by the others and can be returned; with C libraries

@@ -1,5 +1,7 @@
 //! Connection to the launcher: framed JSON over the inherited socket, replies matched by sequence number.
 
+mod socket;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,11 +10,13 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use packs_schema::agent::launch::{MAX_FRAME, Operation, Outcome, Refusal, Reply, Request, Start};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+
+use socket::LauncherSocket;
+
+/// Maximum bytes of one read: several replies, which are short.
+const CHUNK: usize = 1 << 10;
 
 /// Error returned when the launcher did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,8 +40,9 @@ pub struct Launcher {
     seq: AtomicU64,
     /// Requests without a reply; `None` once the launcher has exited.
     pending: Pending,
-    /// Write half; locked for a whole frame.
-    writer: Arc<tokio::sync::Mutex<OwnedWriteHalf>>,
+    socket: Arc<LauncherSocket>,
+    /// Locked while a frame is written.
+    writing: Arc<tokio::sync::Mutex<()>>,
     /// False once the launcher has refused to prepare starts because it is of an earlier version.
     prepares: Arc<AtomicBool>,
     /// Its process id; `None` if it is outside this process's PID namespace.
@@ -53,17 +58,16 @@ impl Launcher {
     pub fn connect(socket: OwnedFd) -> Result<Launcher, LauncherError> {
         let wrong = |e: io::Error| LauncherError::Socket(e.to_string());
         let stream = std::os::unix::net::UnixStream::from(socket);
-        stream.set_nonblocking(true).map_err(wrong)?;
         // Of a socket pair: the process that made it.
         let peer = getsockopt(&stream, PeerCredentials).ok();
         let pid = peer.map(|peer| peer.pid()).filter(|pid| *pid > 0);
-        let (read, writer) = UnixStream::from_std(stream).map_err(wrong)?.into_split();
+        let socket = Arc::new(LauncherSocket::new(stream).map_err(wrong)?);
         let pending: Pending = Arc::new(Mutex::new(Some(HashMap::new())));
         let (tell, gone) = watch::channel(false);
         let (seq, prepares) = (AtomicU64::new(1), Arc::new(AtomicBool::new(true)));
-        let (waiting, known) = (pending.clone(), prepares.clone());
+        let (read, waiting, known) = (socket.clone(), pending.clone(), prepares.clone());
         let reader = tokio::spawn(async move {
-            if let Err(error) = replies(read, &waiting, &known).await
+            if let Err(error) = replies(&read, &waiting, &known).await
                 && error.kind() != io::ErrorKind::UnexpectedEof
             {
                 tracing::error!(%error, "the launcher's socket failed");
@@ -72,7 +76,7 @@ impl Launcher {
             lock(&waiting).take();
             tell.send_replace(true);
         });
-        Ok(Launcher { seq, pending, writer: Arc::new(tokio::sync::Mutex::new(writer)), prepares, pid, gone, reader })
+        Ok(Launcher { seq, pending, socket, writing: Arc::default(), prepares, pid, gone, reader })
     }
 
     /// Returns its process id, if it is known.
@@ -103,14 +107,18 @@ impl Launcher {
     /// Sends a request to prepare a start, unless that would take time: an acceptance must not wait for a launcher that is busy.
     /// There is no answer to wait for: the start itself decides, and is refused for the same reasons.
     pub fn prepare(&self, start: Box<Start>) {
-        let Ok(mut writer) = self.writer.clone().try_lock_owned() else { return };
+        let Ok(writing) = self.writing.clone().try_lock_owned() else { return };
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         // A request that is too large is too large for the start as well, which reports it.
         let Ok(frame) = encode(&Request::new(seq, Operation::Prepare(start))) else { return };
-        match writer.try_write(&frame) {
+        match self.socket.try_write(&frame) {
             Ok(sent) if sent < frame.len() => {
+                let socket = self.socket.clone();
                 // The rest must follow before any other frame does: the task holds the lock.
-                tokio::spawn(async move { writer.write_all(&frame[sent..]).await });
+                tokio::spawn(async move {
+                    let _writing = writing;
+                    socket.write_all(&frame[sent..]).await
+                });
             }
             // Sent, or not begun: the buffer is full, or the launcher has gone, which the start reports.
             Ok(_) | Err(_) => {}
@@ -119,7 +127,8 @@ impl Launcher {
 
     /// Sends a frame. After a partial one the connection cannot be used any more.
     async fn send(&self, frame: &[u8]) -> io::Result<()> {
-        self.writer.lock().await.write_all(frame).await
+        let _writing = self.writing.lock().await;
+        self.socket.write_all(frame).await
     }
 
     /// Becomes true when the launcher has closed its end.
@@ -146,28 +155,41 @@ fn encode(request: &Request) -> Result<Vec<u8>, LauncherError> {
 }
 
 /// Hands replies to the requesters. Sets `prepares` to false if the launcher does not know the only request without one.
-async fn replies(mut read: OwnedReadHalf, pending: &Pending, prepares: &AtomicBool) -> io::Result<()> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+async fn replies(socket: &LauncherSocket, pending: &Pending, prepares: &AtomicBool) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK];
+    let mut received = Vec::new();
     loop {
-        let mut length = [0; 4];
-        read.read_exact(&mut length).await?;
-        let length = u32::from_le_bytes(length) as usize;
-        if length > MAX_FRAME {
-            return Err(invalid(format!("a reply of {length} bytes")));
+        let read = socket.read(&mut chunk).await?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let mut body = vec![0; length];
-        read.read_exact(&mut body).await?;
-        let reply: Reply = serde_json::from_slice(&body).map_err(|e| invalid(e.to_string()))?;
-        let waiting = lock(pending).as_mut().and_then(|pending| pending.remove(&reply.seq));
-        match waiting {
-            // The requester may have been cancelled.
-            Some(waiting) => drop(waiting.send(reply.outcome)),
-            None if matches!(reply.outcome, Outcome::Refused { code: Refusal::Unsupported, .. }) => {
-                prepares.store(false, Ordering::Relaxed);
+        received.extend_from_slice(&chunk[..read]);
+        while let Some(reply) = take_reply(&mut received)? {
+            let waiting = lock(pending).as_mut().and_then(|pending| pending.remove(&reply.seq));
+            match waiting {
+                // The requester may have been cancelled.
+                Some(waiting) => drop(waiting.send(reply.outcome)),
+                None if matches!(reply.outcome, Outcome::Refused { code: Refusal::Unsupported, .. }) => {
+                    prepares.store(false, Ordering::Relaxed);
+                }
+                None => {}
             }
-            None => {}
         }
     }
+}
+
+/// Takes the first reply out of what was received; `None` while it is not complete.
+fn take_reply(received: &mut Vec<u8>) -> io::Result<Option<Reply>> {
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+    let Some((length, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > MAX_FRAME {
+        return Err(invalid(format!("a reply of {length} bytes")));
+    }
+    let Some(body) = rest.get(..length) else { return Ok(None) };
+    let reply = serde_json::from_slice(body).map_err(|e| invalid(e.to_string()))?;
+    received.drain(..4 + length);
+    Ok(Some(reply))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -178,6 +200,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use packs_schema::base::name::ExecutionId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
 
     fn kill() -> Operation {
         Operation::Kill { execution: ExecutionId::new("01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa").unwrap() }
@@ -193,7 +217,6 @@ mod tests {
             "execution": "01932c07-1f4e-7c61-b4b0-6e1d4cf1b2aa", "pack": "linux", "version": "1.0.0",
             "digest": "a".repeat(64), "action": "a", "parameters": {}, "noop": false, "timeout_ms": null, "run": null,
         });
-        launcher.writer.lock().await.as_ref().writable().await.unwrap();
         launcher.prepare(serde_json::from_value(start).unwrap());
         assert!(launcher.prepares(), "no news is good news");
         let answer = async {
@@ -223,7 +246,6 @@ mod tests {
             "timeout_ms": null, "run": null,
         });
         let start: Start = serde_json::from_value(start).unwrap();
-        launcher.writer.lock().await.as_ref().writable().await.unwrap();
         // More than any buffer of a socket holds. Each call returns at once; one of them begins a frame that it cannot finish.
         for _ in 0..1000 {
             launcher.prepare(Box::new(start.clone()));
@@ -246,6 +268,28 @@ mod tests {
             () = read => {}
             _ = launcher.ask(kill()) => panic!("nothing answers"),
         }
+    }
+
+    #[test]
+    fn replies_are_taken_as_they_arrive_in_parts_or_together() {
+        let frame = |seq: u64| {
+            let body = serde_json::to_vec(&Reply { seq, outcome: Outcome::Done }).unwrap();
+            [&u32::try_from(body.len()).unwrap().to_le_bytes()[..], &body].concat()
+        };
+        let all = [frame(1), frame(2)].concat();
+        for at_once in [1, 3, all.len() - 1, all.len()] {
+            let (mut received, mut seqs) = (Vec::new(), Vec::new());
+            for part in all.chunks(at_once) {
+                received.extend_from_slice(part);
+                while let Some(reply) = take_reply(&mut received).unwrap() {
+                    seqs.push(reply.seq);
+                }
+            }
+            assert_eq!((seqs, received.len()), (vec![1, 2], 0), "{at_once} bytes at once");
+        }
+        let too_long = u32::try_from(MAX_FRAME + 1).unwrap().to_le_bytes();
+        assert!(take_reply(&mut too_long.to_vec()).is_err());
+        assert!(take_reply(&mut b"\x02\0\0\0??".to_vec()).is_err());
     }
 
     #[tokio::test]
