@@ -48,6 +48,11 @@ impl Exec {
             live.unwritten.extend(changes);
             if record.state.is_terminal() {
                 live.ending = true;
+                // Nothing that happens from now on counts, and the shim is about to close its files, which would wake this
+                // process.
+                if let Some(watch) = live.watch.take() {
+                    self.watcher.forget(watch);
+                }
             } else {
                 live.record = record.clone();
                 if self.event_followers.load(Ordering::Relaxed) == 0 {
@@ -192,9 +197,6 @@ impl Exec {
         };
         tracing::info!(execution = %record.id, action = %record.action, state = %record.state, "ended");
         if let Some(live) = live {
-            if let Some(watch) = live.watch {
-                self.watcher.forget(watch);
-            }
             if let Some(expiry) = live.expiry {
                 expiry.abort();
             }
@@ -216,3 +218,6 @@ impl Drop for EventFollower {
         self.0.event_followers.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,7 +68,7 @@ pub(super) struct LiveExecution {
     pub(super) start_requested: bool,
     /// Notifies waiters and followers.
     pub(super) progress: channel::Sender<Progress>,
-    /// Watch on its directory; `None`: polled instead.
+    /// Watch on its directory; `None`: polled instead, unless its end is known.
     pub(super) watch: Option<WatchDescriptor>,
     /// Number of followers; with any, writes of output are watched as well.
     pub(super) followers: usize,
@@ -155,6 +155,7 @@ impl Exec {
         let live = tables.live.get_mut(id)?;
         live.followers += 1;
         if live.followers == 1
+            && !live.ending
             && let Err(error) = self.watcher.watch(&self.directory(id), id, WatchLevel::Output)
         {
             tracing::warn!(execution = %id, %error, "cannot watch its output; followers see it when the execution ends");
@@ -213,7 +214,7 @@ impl Drop for Follow {
         let mut tables = self.exec.lock();
         let Some(live) = tables.live.get_mut(&self.id) else { return };
         live.followers = live.followers.saturating_sub(1);
-        if live.followers == 0 {
+        if live.followers == 0 && !live.ending {
             // If this fails, the only cost is superfluous wake-ups.
             let _ = self.exec.watcher.watch(&self.exec.directory(&self.id), &self.id, WatchLevel::States);
         }

@@ -14,6 +14,7 @@ use packs_schema::base::name::ExecutionId;
 use tokio::sync::Notify;
 
 use super::Exec;
+use super::live::LiveExecution;
 use super::watch::WatchLevel;
 use crate::health::Health;
 
@@ -93,7 +94,7 @@ pub(super) async fn run(exec: Weak<Exec>) {
             exec.notify_followers(id);
             exec.reconcile(id);
         }
-        if exec.watcher.is_available() && exec.lock().live.values().all(|live| live.watch.is_some()) {
+        if exec.watcher.is_available() && exec.unwatched().is_empty() {
             tracing::info!("execution directories are watched again");
             exec.health.clear(NOT_WATCHED);
         }
@@ -101,8 +102,9 @@ pub(super) async fn run(exec: Weak<Exec>) {
 }
 
 impl Exec {
-    /// Ids of live executions whose directories are not watched.
+    /// Ids of live executions whose directories are not watched, without those whose end is known.
     fn unwatched(&self) -> Vec<ExecutionId> {
-        self.lock().live.iter().filter(|(_, live)| live.watch.is_none()).map(|(id, _)| id.clone()).collect()
+        let is_unwatched = |live: &LiveExecution| live.watch.is_none() && !live.ending;
+        self.lock().live.iter().filter(|(_, live)| is_unwatched(live)).map(|(id, _)| id.clone()).collect()
     }
 }

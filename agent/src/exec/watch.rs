@@ -76,6 +76,12 @@ impl Watcher {
         Ok(descriptor)
     }
 
+    /// Returns the number of watches.
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        lock(&self.ids).len()
+    }
+
     /// Removes a watch.
     pub(super) fn forget(&self, descriptor: WatchDescriptor) {
         lock(&self.ids).remove(&descriptor);
