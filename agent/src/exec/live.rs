@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use super::Exec;
 use super::admission::{AdmissionRules, Slots};
+use super::apply::StartsToWrite;
 use super::caller_limits::CallerLimits;
 use super::state::Ownership;
 use super::watch::WatchLevel;
@@ -38,12 +39,19 @@ pub(super) struct Tables {
     pub(super) live: HashMap<ExecutionId, LiveExecution>,
     /// State of the limits of callers.
     pub(super) limits: CallerLimits,
+    /// Starts that are not written to the history yet.
+    pub(super) starts_to_write: StartsToWrite,
 }
 
 impl Tables {
     /// Creates tables without executions.
     pub(super) fn new(slots: Slots) -> Tables {
-        Tables { slots, live: HashMap::new(), limits: CallerLimits::default() }
+        Tables {
+            slots,
+            live: HashMap::new(),
+            limits: CallerLimits::default(),
+            starts_to_write: StartsToWrite::default(),
+        }
     }
 
     /// Returns the number of executions of a caller that have not ended, with those that are being accepted.

@@ -82,6 +82,10 @@ impl Site {
         fs::write(self.exec.directory(id).join(file::EXIT), serde_json::to_vec(&exit).unwrap()).unwrap();
         assert!(self.exec.reconcile_exit(id));
     }
+
+    async fn state_in_history(&self, id: &ExecutionId) -> State {
+        self.exec.history.get(id).await.unwrap().unwrap().state
+    }
 }
 
 #[tokio::test]
@@ -104,4 +108,36 @@ async fn the_directory_of_an_execution_is_not_watched_once_its_end_is_known() {
     let ended = site.exec.wait(&id, Duration::from_secs(10)).await.unwrap().unwrap();
     assert_eq!(ended.state, State::Succeeded);
     assert_eq!(watch(&site), None);
+}
+
+#[tokio::test]
+async fn starts_are_written_a_while_later_unless_the_end_comes_before() {
+    let site = Site::new().await;
+    let (long, short) = (site.add(1).await, site.add(2).await);
+    site.start(&short);
+    site.start(&long);
+    assert_eq!(site.exec.lock().starts_to_write.len(), 2);
+    site.end(&short);
+    let ended = site.exec.wait(&short, Duration::from_secs(10)).await.unwrap().unwrap();
+    assert_eq!(ended.state, State::Succeeded);
+    // Shown at once.
+    assert_eq!(site.exec.view(&long).await.unwrap().unwrap().state, State::Running);
+    for _ in 0..1000 {
+        if site.state_in_history(&long).await == State::Running {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(site.state_in_history(&long).await, State::Running);
+    assert_eq!(site.exec.lock().starts_to_write.len(), 0);
+    // The next one has a task again.
+    let next = site.add(3).await;
+    site.start(&next);
+    for _ in 0..1000 {
+        if site.state_in_history(&next).await == State::Running {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("its start is not written");
 }
