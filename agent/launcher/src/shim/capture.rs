@@ -121,6 +121,11 @@ impl<'a> Capture<'a> {
         }
     }
 
+    /// Returns the open `output.log`, if there is one.
+    pub(super) fn into_output(self) -> Option<File> {
+        self.head.file
+    }
+
     /// Returns how many bytes a stream has written and how many of them were dropped.
     pub(super) fn totals(&self, stream: Stream) -> StreamTotals {
         self.streams[stream as usize].totals

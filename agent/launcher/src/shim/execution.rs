@@ -86,7 +86,8 @@ pub(super) fn run_prepared(
 }
 
 /// Records the end of an execution, and removes what was made for it.
-fn end(job: &Job, inherited: &Inherited<'_>, clock: &Clock, baseline: &Baseline, outcome: Outcome) {
+fn end(job: &Job, inherited: &Inherited<'_>, clock: &Clock, baseline: &Baseline, mut outcome: Outcome) {
+    let _closed_last = outcome.output.take();
     let leftovers = outcome.leftovers.as_ref();
     let any_alive = leftovers.is_some_and(|left| left.after_subreaper > 0);
     let any_kept = leftovers.is_some_and(|left| left.kept > 0);

@@ -1,6 +1,7 @@
 //! The two records of the shim: `started`, written before the action's process exists, and `exit`, written when no process is
 //! left.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Outcome {
     pub(super) counters: Counters,
     /// Measured by the monotonic clock.
     pub(super) duration: Duration,
+    /// The open `output.log`. It is closed after the end is on record, since a file that is closed wakes the api.
+    pub(super) output: Option<File>,
 }
 
 impl Outcome {
@@ -42,6 +45,7 @@ impl Outcome {
             totals: [StreamTotals::default(); 2],
             counters: Counters::default(),
             duration: Duration::ZERO,
+            output: None,
         }
     }
 }

@@ -117,7 +117,8 @@ impl<'a> Watch<'a> {
         let (state, reason) = self.final_state(&tree, stopped, setup_error, &counters);
         let reason = reason.or(not_kept);
         let totals = Stream::ALL.map(|stream| self.capture.totals(stream));
-        Outcome { state, reason, main_exit: tree.main_exit, leftovers, totals, counters, duration }
+        let output = self.capture.into_output();
+        Outcome { state, reason, main_exit: tree.main_exit, leftovers, totals, counters, duration, output }
     }
 
     /// Waits until the action's own process has exited. When the action is being stopped, waits until all processes have exited or

@@ -1,5 +1,6 @@
 //! Limits on output.
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use packs_schema::agent::execution::State;
 use packs_schema::agent::execution::output::Stream;
 use serde_json::json;
@@ -101,4 +102,24 @@ fn an_action_succeeds_when_its_output_cannot_be_written() {
     let exit: packs_schema::agent::execution::Exit = serde_json::from_slice(&exit).unwrap();
     assert_eq!(exit.state, State::Succeeded);
     assert_eq!((exit.stdout.written_bytes, exit.stdout.dropped_bytes), (288_894, 288_894));
+}
+
+/// The api watches for the end of the execution, and is told of every file that is closed.
+#[test]
+fn nothing_but_the_record_of_the_start_is_closed_before_the_end_is_on_record() {
+    let mut host = Host::new();
+    host.action("it", "#!/bin/sh\necho told\n", json!({}));
+    let request = host.request("it", json!({}));
+    let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+    let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
+    changes.add_watch(&host.execution(&request.execution).dir, flags).unwrap();
+    assert_eq!(host.started(&request).finished().stdout(), "told\n");
+    let mut seen: Vec<String> = Vec::new();
+    while let Ok(events) = changes.read_events() {
+        let names = events.into_iter().filter_map(|event| Some(event.name?.into_string().unwrap()));
+        seen.extend(names);
+    }
+    let before = seen.iter().position(|name| name == "exit").expect("the end is on record");
+    assert_eq!(seen[..before], ["started"], "{seen:?}");
+    assert!(seen[before..].iter().any(|name| name == "output.log"), "{seen:?}");
 }
