@@ -120,14 +120,16 @@ fn start_prepared(host: &Host, start: &Start, mut prepared: Prepared) -> Result<
     if let Some(lease) = &mut job.lease {
         lease.hand_over();
     }
-    let is_recorded = shim::write_started(&job.plan, &claim.directory, &host.boot_id, &clock).is_ok();
+    let started = shim::write_started(&job.plan, &claim.directory, &host.boot_id, &clock);
     // In this order: a kill that was answered before the start was on record is obeyed.
-    if is_recorded
+    if started.is_ok()
         && claim.directory.has(file::KILL) == Ok(false)
         && let Some(waiting) = waiting
     {
         waiting.release();
     }
+    // Not before the release: closing it wakes the api.
+    drop(started);
     Ok(shim)
 }
 

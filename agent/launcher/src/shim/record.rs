@@ -50,8 +50,8 @@ impl Outcome {
     }
 }
 
-/// Writes the record `started`: the shim, or the launcher for a prepared execution.
-pub(crate) fn write_started(plan: &Plan, directory: &Dir, boot_id: &str, clock: &Clock) -> io::Result<()> {
+/// Writes the record `started`: the shim, or the launcher for a prepared execution. The api learns of it when the file is closed.
+pub(crate) fn write_started(plan: &Plan, directory: &Dir, boot_id: &str, clock: &Clock) -> io::Result<File> {
     let started = Started {
         format: FORMAT,
         boot_id: boot_id.to_owned(),
@@ -60,7 +60,9 @@ pub(crate) fn write_started(plan: &Plan, directory: &Dir, boot_id: &str, clock: 
         unenforced: plan.unenforced.clone(),
     };
     let json = serde_json::to_vec(&started).map_err(io::Error::other)?;
-    directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?.write_all(&json)
+    let mut file = directory.make_file(file::STARTED, 0o644, OFlag::O_WRONLY)?;
+    file.write_all(&json)?;
+    Ok(file)
 }
 
 /// Returns the exit record of an outcome.
