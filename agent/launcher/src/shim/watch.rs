@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::InotifyEvent;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use packs_schema::agent::execution::output::Stream;
@@ -99,6 +100,8 @@ impl<'a> Watch<'a> {
         let mut tree = ProcessTree::new(&self.job.plan.group, child.pid);
         let mut pipes =
             Pipes { stdin: Some(child.stdin), written: 0, output: [Some(child.stdout), Some(child.stderr)] };
+        // Mostly all of it: otherwise the first wait would only find that the pipe takes it.
+        self.feed(&mut pipes);
         let stopped = self.wait_for_exit(&mut tree, &mut pipes);
         let setup_error = child.setup_error.read(&self.job.plan.program);
         let ending = match stopped {
@@ -247,12 +250,14 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Returns true if `kill` has appeared. Looks it up only when a directory has changed.
+    /// Returns true if `kill` has appeared. Looks it up only when a file of this name is new, or when events were lost, of which
+    /// the kernel tells without a name.
     fn poll_kill_request(&self) -> bool {
         match &self.watches {
             Some(watches) => {
-                let has_changed = watches.changes.read_events().is_ok_and(|events| !events.is_empty());
-                (has_changed || self.look_for_kill.take()) && self.kill_requested()
+                let may_be_kill = |event: &InotifyEvent| event.name.as_ref().is_none_or(|name| name == file::KILL);
+                let is_told = watches.changes.read_events().is_ok_and(|events| events.iter().any(may_be_kill));
+                (self.look_for_kill.take() || is_told) && self.kill_requested()
             }
             None => self.kill_requested(),
         }
