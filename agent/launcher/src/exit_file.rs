@@ -1,11 +1,13 @@
 //! The file `exit` of an execution, preallocated before the action starts, so that a full disk cannot prevent the exit record.
 //!
 //! ```text
-//!  launcher: create exit.new, allocate EXIT_PREALLOCATED ─▶ fork ─▶ … ─▶ shim: write the record, rename to exit, free the rest
+//!  launcher: create exit.new, allocate EXIT_PREALLOCATED ─▶ fork ─▶ … ─▶ shim: write the record, rename to exit, free any rest
 //! ```
 //!
 //! The space is allocated beyond the end of the file, so that the record alone determines its length: truncating a file takes
-//! some file systems longer than everything else at the end of an execution, and readers of `exit` would wait for it.
+//! some file systems longer than everything else at the end of an execution, and readers of `exit` would wait for it. Nor is it
+//! truncated afterwards unless it has blocks that the record does not need: ext4 mounted with `discard` may wait some milliseconds
+//! for the disk when it frees one, and what is committed to the history meanwhile waits as well.
 //!
 //! Nothing is synced: after a crash of the host the boot id decides, and no record is looked for. An `exit.new` left by a crash
 //! has no meaning; the next writer removes it.
@@ -14,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate, renameat};
@@ -23,9 +25,11 @@ use packs_schema::agent::execution::{Exit, file};
 
 use crate::dir::{self, Dir};
 
-/// Maximum bytes each of `reason`, `result_error` and all of `unenforced` in a shortened record. JSON escapes make of one byte up
-/// to six, so that a shortened record always fits into the preallocated space.
-const MAX_TEXT: usize = 400;
+/// Maximum bytes, as JSON, each of `reason`, `result_error` and all of `unenforced` in a shortened record, so that it always fits
+/// into the preallocated space.
+const MAX_TEXT: usize = 800;
+/// Size of a block in `st_blocks` in bytes (stat(2)).
+const BLOCK: u64 = 512;
 
 /// An open `exit.new` with its preallocated space.
 pub(crate) struct ExitFile {
@@ -87,10 +91,19 @@ impl ExitFile {
             Err(Errno::ENOENT) => dir::replace_file(directory, file::EXIT, 0o644, &whole),
             Err(e) => Err(e.into()),
             Ok(()) => {
-                // Setting the length, even to the same value, frees the space allocated beyond it.
-                let _ = self.file.metadata().and_then(|file| self.file.set_len(file.len()));
+                self.free_rest();
                 Ok(())
             }
+        }
+    }
+
+    /// Frees blocks that the record does not need.
+    fn free_rest(&self) {
+        if let Ok(stat) = self.file.metadata()
+            && has_rest(stat.len(), stat.blocks(), stat.blksize())
+        {
+            // Setting the length, even to the same value, frees the space allocated beyond it.
+            let _ = self.file.set_len(stat.len());
         }
     }
 
@@ -99,6 +112,11 @@ impl ExitFile {
         let length = json.len() as u64;
         if self.file.metadata()?.len() == length { Ok(()) } else { self.file.set_len(length) }
     }
+}
+
+/// Returns true if a file of this length has more blocks than it needs.
+fn has_rest(length: u64, blocks: u64, block_size: u64) -> bool {
+    blocks * BLOCK > length.next_multiple_of(block_size.max(BLOCK))
 }
 
 fn to_json(exit: &Exit) -> Vec<u8> {
@@ -120,24 +138,35 @@ fn shorten(exit: &Exit, why: &io::Error) -> Exit {
     }
     let mut left = MAX_TEXT;
     for text in &mut short.unenforced {
-        truncate(text, left);
-        left -= text.len().min(left);
+        left -= truncate(text, left);
     }
     short.unenforced.retain(|text| !text.is_empty());
     short
 }
 
-fn truncate(text: &mut String, max: usize) {
-    if text.len() > max {
-        text.truncate(text.floor_char_boundary(max));
+/// Shortens a text to at most `max` bytes as JSON, and returns their number.
+fn truncate(text: &mut String, max: usize) -> usize {
+    let escaped = |c: char| match c {
+        '"' | '\\' => 2,
+        c if c < ' ' => 6,
+        c => c.len_utf8(),
+    };
+    let (mut length, mut end) = (0, 0);
+    for c in text.chars() {
+        if length + escaped(c) > max {
+            text.truncate(end);
+            break;
+        }
+        length += escaped(c);
+        end += c.len_utf8();
     }
+    length
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::records::record;
-    use std::os::unix::fs::MetadataExt;
 
     use serde_json::json;
 
@@ -164,11 +193,28 @@ mod tests {
             assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit);
         }
         assert!(!dir.has(file::EXIT_NEW).unwrap());
-        // A short record: the rest of the preallocated space is freed.
+        // A short record: space beyond its blocks is freed.
         let exit_file = ExitFile::preallocate(&dir).unwrap();
+        fallocate(&exit_file.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 64 << 10).unwrap();
         exit_file.write(&dir, &exit()).unwrap();
         assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
-        assert!(allocated(file::EXIT) < EXIT_PREALLOCATED, "{}", allocated(file::EXIT));
+        assert!(allocated(file::EXIT) <= EXIT_PREALLOCATED, "{}", allocated(file::EXIT));
+    }
+
+    #[test]
+    fn a_file_is_truncated_only_where_that_frees_blocks() {
+        for (length, blocks, block_size, frees) in [
+            (880, 8, 4096, false),
+            (4096, 8, 4096, false),
+            (4097, 16, 4096, false),
+            (880, 16, 4096, true),
+            (880, 8, 1024, true),
+            // As a network file system has it.
+            (880, 8, 1 << 20, false),
+            (880, 2, 0, false),
+        ] {
+            assert_eq!(has_rest(length, blocks, block_size), frees, "{length} {blocks} {block_size}");
+        }
     }
 
     /// File systems without fallocate.
@@ -193,7 +239,11 @@ mod tests {
         let why = io::Error::from_raw_os_error(nix::libc::ENOSPC);
         let short = shorten(&long, &why);
         assert!(to_json(&short).len() as u64 <= EXIT_PREALLOCATED, "{}", to_json(&short).len());
-        assert_eq!((short.unenforced[0].len(), short.unenforced[1].len(), short.unenforced.len()), (300, 100, 2));
+        // A control character has six bytes in JSON.
+        assert_eq!((short.reason.as_ref().unwrap().len(), &short.unenforced[..]), (133, &["\u{1}".repeat(133)][..]));
+        long.unenforced = vec!["x".repeat(300), "é\"".repeat(150), "x".repeat(300)];
+        let kept: Vec<usize> = shorten(&long, &why).unenforced.iter().map(String::len).collect();
+        assert_eq!(kept, [300, 375], "of which all have 800 bytes in JSON");
 
         long.result = Some(std::iter::once(("a".to_owned(), json!("x".repeat(60_000)))).collect());
         let short = shorten(&long, &why);
