@@ -120,6 +120,11 @@ enum Kind {
 
 fn kind(document: &Value) -> Kind {
     let Some(version) = document.get("schemaVersion") else {
+        if document.get("Content").is_some_and(Value::is_string) {
+            let why =
+                "an answer of `aws ssm get-document`: write what is in it alone, with `--query Content --output text`";
+            return Kind::NotRun(why.to_owned());
+        }
         let why = "it names schemaVersion, but not as a document does; put a document in it into a file of its own";
         return Kind::NotRun(why.to_owned());
     };

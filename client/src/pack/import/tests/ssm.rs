@@ -231,6 +231,7 @@ fn documents_in_two_notations_are_both_imported_and_nothing_vanishes() {
         ("broken.yaml", &yaml),
         ("cut.yaml", "a:\n  schemaVersion: '2.2'\n  mainSteps: [\n"),
         ("stack.yaml", template),
+        ("answer.json", r#"{"Name": "x", "Content": "{\"schemaVersion\": \"2.2\", \"mainSteps\": []}"}"#),
         ("new.yaml", "schemaVersion: '9.9'\nmainSteps: []\n"),
         ("none.yaml", "a: 1\n"),
     ] {
@@ -248,11 +249,12 @@ fn documents_in_two_notations_are_both_imported_and_nothing_vanishes() {
     for words in [
         "cut.yaml: Bolt does not read it: ",
         "stack.yaml: it names schemaVersion, but not as a document does",
+        "answer.json: an answer of `aws ssm get-document`",
         "new.yaml: a document of schema version 9.9, which Bolt does not know",
     ] {
         assert!(left.iter().any(|left| left.starts_with(words)), "{words}: {left:?}");
     }
-    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(left.len(), 4, "{left:?}");
 }
 
 #[test]
