@@ -30,6 +30,12 @@ impl Parameter {
         self.schema.get("type").is_some_and(|kind| kind == "array")
     }
 
+    /// True if values are refused that another parameter of its type would take.
+    fn is_restricted(&self) -> bool {
+        let pattern = self.schema.get("pattern").and_then(Value::as_str);
+        self.restricted && (self.is_listed() || !pattern.is_some_and(shell::allows_any_text))
+    }
+
     /// True if its schema lists all values, or all items.
     pub(super) fn is_listed(&self) -> bool {
         let items = self.schema.get("items").and_then(Value::as_object);
@@ -259,7 +265,7 @@ fn limit(
             // Its author has said what it may be, and nothing that was followed runs it.
             Some(need)
                 if !need.followed
-                    && (!parameter.is_text() || parameter.restricted || Limit::of(&default) < need.limit) =>
+                    && (!parameter.is_text() || parameter.is_restricted() || Limit::of(&default) < need.limit) =>
             {
                 let message = format!(
                     "the script evaluates text ({}), and {name} may be other text than {}; see that it is not evaluated",
@@ -268,7 +274,7 @@ fn limit(
                 );
                 sink.add("value_unlimited", Effect::Note, &place, message);
             }
-            Some(need) if !parameter.is_text() || parameter.restricted || Limit::of(&default) < need.limit => {
+            Some(need) if !parameter.is_text() || parameter.is_restricted() || Limit::of(&default) < need.limit => {
                 let message = format!(
                     "{} would run the value of {name} as code, which only {} would be safe from; write a script that reads {}",
                     need.reader,
@@ -287,7 +293,7 @@ fn limit(
                 let pattern = if is_cut { Some(need.limit.pattern_of_words()) } else { need.limit.pattern(operand) };
                 parameter.schema.extend(pattern.map(|pattern| ("pattern".to_owned(), json!(pattern))));
             }
-            None if operand && parameter.is_text() && !parameter.restricted => {
+            None if operand && parameter.is_text() && !parameter.is_restricted() => {
                 let message = match is_cut {
                     true => format!("no word of {name} may begin with '-': a program would take it for an option"),
                     false => format!("{name} must not begin with '-': a program would take it for an option"),

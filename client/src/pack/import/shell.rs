@@ -34,7 +34,7 @@ use std::fmt;
 pub(super) use self::between::follow_between;
 pub(super) use self::files::Files;
 pub(super) use self::flow::Need;
-pub(super) use self::limit::{Limit, is_plain_pattern, limit_of_pattern};
+pub(super) use self::limit::{Limit, allows_any_text, is_plain_pattern, limit_of_pattern};
 pub(super) use self::starters::manages_services;
 
 /// Part of a script.

@@ -87,6 +87,14 @@ pub(in crate::pack::import) fn limit_of_pattern(pattern: &str) -> Limit {
     if anchored(&hir) { limit_of(&hir) } else { Limit::Free }
 }
 
+/// True for a pattern that every text has: it is found empty at the end of each, or at the beginning, as `[a-z]*$`.
+pub(in crate::pack::import) fn allows_any_text(pattern: &str) -> bool {
+    let Ok(hir) = regex_syntax::parse(pattern) else { return false };
+    let looks = hir.properties().look_set();
+    let at_one_end = [Look::Start, Look::End].iter().any(|end| looks.remove(*end).is_empty());
+    at_one_end && hir.properties().minimum_len() == Some(0)
+}
+
 /// True for a pattern that allows blanks, and besides characters that no shell gives a meaning to.
 pub(in crate::pack::import) fn is_plain_pattern(pattern: &str) -> bool {
     // A blank that begins a range is not looked into.
@@ -143,6 +151,16 @@ mod tests {
             ("^[a-zß]$", Limit::Free),
         ] {
             assert_eq!(limit_of_pattern(pattern), limit, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_is_found_empty_allows_any_text() {
+        for pattern in ["", ".*", "[a-z]*$", "^[a-z]*", "^", "$", "(a|)", "(?:a|b$)*", "[a-z0-9-~]*$"] {
+            assert!(allows_any_text(pattern), "{pattern}");
+        }
+        for pattern in ["^$", "^[a-z]*$", "a", "[a-z]+$", "^a|b$", r"\b", "(?m)^", "^(", "a*b"] {
+            assert!(!allows_any_text(pattern), "{pattern}");
         }
     }
 

@@ -369,6 +369,22 @@ fn a_step_that_runs_what_lies_in_a_directory_of_the_caller_is_disabled() {
 }
 
 #[test]
+fn a_pattern_that_takes_any_text_is_no_limit_of_its_author() {
+    for (pattern, code) in [("[a-z;]*$", "value_limited"), ("^[a-z;]*$", "value_as_code")] {
+        let temp = tempfile::tempdir().unwrap();
+        let document = json!({
+            "schemaVersion": "2.2",
+            "parameters": {"x": {"type": "String", "allowedPattern": pattern, "default": "a"}},
+            "mainSteps": [{"action": "aws:runShellScript", "name": "s", "inputs": {"runCommand": ["eval \"ls {{ x }}\""]}}],
+        });
+        fs::write(temp.path().join("s.json"), document.to_string()).unwrap();
+        let report = import(&temp.path().join("s.json"), &temp.path().join("pack")).unwrap();
+        let codes: Vec<_> = report.actions[0].findings.iter().map(|finding| finding.code).collect();
+        assert!(codes.contains(&code), "{pattern}: {codes:?}");
+    }
+}
+
+#[test]
 fn a_parameter_keeps_its_value_beside_what_the_agent_sets() {
     let temp = tempfile::tempdir().unwrap();
     let document = json!({
