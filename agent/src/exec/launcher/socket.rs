@@ -72,11 +72,15 @@ impl LauncherSocket {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
 
-    /// Returns the events for which a descriptor is registered anywhere in this process.
+    /// Returns the events for which a descriptor is registered anywhere in this process. Other tests may have registered others
+    /// under its number, so that its inode counts as well.
     fn registered(fd: i32) -> Vec<u32> {
+        let inode = std::fs::metadata(format!("/proc/self/fd/{fd}")).unwrap().ino();
+        let inode = format!("ino:{inode:x}");
         let mut found = Vec::new();
         for info in std::fs::read_dir("/proc/self/fdinfo").unwrap().flatten() {
             // One that was closed meanwhile has no content.
@@ -84,6 +88,7 @@ mod tests {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 if let ["tfd:", target, "events:", events, ..] = words[..]
                     && target.parse() == Ok(fd)
+                    && words.contains(&inode.as_str())
                 {
                     found.push(u32::from_str_radix(events, 16).unwrap());
                 }
