@@ -23,7 +23,7 @@ use regex_lite::Regex;
 /// Records until its standard input ends. Its argument is the file of the trace.
 const RECORD: &str = r#"
 set -eu
-mount -t tracefs bolt /sys/kernel/tracing
+[ -d /sys/kernel/tracing/instances ] || mount -t tracefs bolt /sys/kernel/tracing
 cd /sys/kernel/tracing
 mkdir "instances/bolt-$$"
 trap 'cd /sys/kernel/tracing; rmdir "instances/bolt-$$"' EXIT

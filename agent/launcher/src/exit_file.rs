@@ -1,13 +1,13 @@
 //! The file `exit` of an execution, preallocated before the action starts, so that a full disk cannot prevent the exit record.
 //!
 //! ```text
-//!  launcher: create exit.new, allocate EXIT_PREALLOCATED ─▶ fork ─▶ … ─▶ shim: write the record, rename to exit, free any rest
+//!  launcher: create exit.new, allocate EXIT_PREALLOCATED ─▶ fork ─▶ … ─▶ shim: write the record, rename to exit
 //! ```
 //!
 //! The space is allocated beyond the end of the file, so that the record alone determines its length: truncating a file takes
 //! some file systems longer than everything else at the end of an execution, and readers of `exit` would wait for it. Nor is it
-//! truncated afterwards unless it has blocks that the record does not need: ext4 mounted with `discard` may wait some milliseconds
-//! for the disk when it frees one, and what is committed to the history meanwhile waits as well.
+//! truncated afterwards, so that a block stays allocated until the directory is removed: ext4 mounted with `discard` may wait some
+//! milliseconds for the disk when it frees one, and what is committed to the history meanwhile waits as well.
 //!
 //! Nothing is synced: after a crash of the host the boot id decides, and no record is looked for. An `exit.new` left by a crash
 //! has no meaning; the next writer removes it.
@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, OFlag, fallocate, renameat};
@@ -28,8 +28,6 @@ use crate::dir::{self, Dir};
 /// Maximum bytes, as JSON, each of `reason`, `result_error` and all of `unenforced` in a shortened record, so that it always fits
 /// into the preallocated space.
 const MAX_TEXT: usize = 800;
-/// Size of a block in `st_blocks` in bytes (stat(2)).
-const BLOCK: u64 = 512;
 
 /// An open `exit.new` with its preallocated space.
 pub(crate) struct ExitFile {
@@ -90,20 +88,7 @@ impl ExitFile {
             // `exit.new` was removed.
             Err(Errno::ENOENT) => dir::replace_file(directory, file::EXIT, 0o644, &whole),
             Err(e) => Err(e.into()),
-            Ok(()) => {
-                self.free_rest();
-                Ok(())
-            }
-        }
-    }
-
-    /// Frees blocks that the record does not need.
-    fn free_rest(&self) {
-        if let Ok(stat) = self.file.metadata()
-            && has_rest(stat.len(), stat.blocks(), stat.blksize())
-        {
-            // Setting the length, even to the same value, frees the space allocated beyond it.
-            let _ = self.file.set_len(stat.len());
+            Ok(()) => Ok(()),
         }
     }
 
@@ -112,11 +97,6 @@ impl ExitFile {
         let length = json.len() as u64;
         if self.file.metadata()?.len() == length { Ok(()) } else { self.file.set_len(length) }
     }
-}
-
-/// Returns true if a file of this length has more blocks than it needs.
-fn has_rest(length: u64, blocks: u64, block_size: u64) -> bool {
-    blocks * BLOCK > length.next_multiple_of(block_size.max(BLOCK))
 }
 
 fn to_json(exit: &Exit) -> Vec<u8> {
@@ -165,6 +145,8 @@ fn truncate(text: &mut String, max: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::records::record;
 
@@ -193,28 +175,11 @@ mod tests {
             assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit);
         }
         assert!(!dir.has(file::EXIT_NEW).unwrap());
-        // A short record: space beyond its blocks is freed.
+        // A short record keeps its space: to free it could take longer than the execution.
         let exit_file = ExitFile::preallocate(&dir).unwrap();
-        fallocate(&exit_file.file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, 64 << 10).unwrap();
         exit_file.write(&dir, &exit()).unwrap();
         assert_eq!(serde_json::from_slice::<Exit>(&read(&dir, file::EXIT)).unwrap(), exit());
-        assert!(allocated(file::EXIT) <= EXIT_PREALLOCATED, "{}", allocated(file::EXIT));
-    }
-
-    #[test]
-    fn a_file_is_truncated_only_where_that_frees_blocks() {
-        for (length, blocks, block_size, frees) in [
-            (880, 8, 4096, false),
-            (4096, 8, 4096, false),
-            (4097, 16, 4096, false),
-            (880, 16, 4096, true),
-            (880, 8, 1024, true),
-            // As a network file system has it.
-            (880, 8, 1 << 20, false),
-            (880, 2, 0, false),
-        ] {
-            assert_eq!(has_rest(length, blocks, block_size), frees, "{length} {blocks} {block_size}");
-        }
+        assert!(allocated(file::EXIT) >= EXIT_PREALLOCATED, "{}", allocated(file::EXIT));
     }
 
     /// File systems without fallocate.

@@ -22,9 +22,8 @@ pub const ACCEPT_FILES: u64 = 64;
 pub const OUTPUT_BYTES: u64 = 16 << 20;
 /// Free files (inodes) below which output is dropped: a long output has about twenty.
 pub const OUTPUT_FILES: u64 = 128;
-/// Bytes preallocated for an exit record before its action exists: the whole record, except a long structured result. One block of
-/// most file systems, so that nothing has to be freed when the record is there.
-pub const EXIT_PREALLOCATED: u64 = 4 << 10;
+/// Bytes preallocated for an exit record before its action exists: the whole record, except a long structured result.
+pub const EXIT_PREALLOCATED: u64 = 8 << 10;
 
 /// True if the free bytes or files of a file system are below `reserve`. Both are pairs of total and free; a total of 0
 /// (files created on demand) is not checked.
