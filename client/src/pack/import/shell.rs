@@ -129,7 +129,10 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     split.dedup();
     let by_options =
         by_options.into_iter().chain(scanned.by_options).collect::<BTreeSet<usize>>().into_iter().collect();
-    let programs = programs.union(&started).copied().collect();
+    let named =
+        if scanned.facts.starts_in_code == Some(true) { read_values(parts, values, arguments) } else { Vec::new() };
+    let named = named.into_iter().filter(|index| !values[*index].listed && values[*index].limit < Limit::Number);
+    let programs = programs.union(&started).copied().chain(named).collect::<BTreeSet<usize>>().into_iter().collect();
     let cuts = |part: &Part| matches!(part, Part::Text(text) if CUTTING.iter().any(|way| text.contains(way)));
     let cut = if parts.iter().any(cuts) { cut.into_iter().collect() } else { Vec::new() };
     Ok(Rewritten { script: scanned.out, needs, operands, cut, split, by_options, programs, files })
@@ -167,7 +170,8 @@ fn evaluates<'a>(parts: &[Part], facts: &'a flow::Facts) -> Option<&'a str> {
         })))
         };
     let written = || facts.runs_written().then_some("a file that the script writes and runs");
-    EVALUATING.iter().find(found).copied().or_else(written)
+    let started = || facts.starts_in_code.map(|_| "code of another language that starts programs");
+    EVALUATING.iter().find(found).copied().or_else(written).or_else(started)
 }
 
 /// Constructs by which a script may evaluate text that reached it on any way.
@@ -183,6 +187,24 @@ const EVALUATING: &[&str] = &[
     "hash -p",
     "| getline",
     "|getline",
+    "|& getline",
+    "|&getline",
+    // Of other languages in here-documents, too.
+    "shell=True",
+    "shell = True",
+    "create_subprocess_shell(",
+    "getoutput(",
+    "getstatusoutput(",
+    "exec(",
+    "execSync(",
+    "shell_exec(",
+    "passthru(",
+    "proc_open(",
+    "Open3",
+    "qx(",
+    "qx{",
+    "%x(",
+    "%x{",
     // A name for a command, and ways to read variables that have other names then.
     "alias",
     "printenv",
@@ -202,25 +224,32 @@ fn limit_all(
     construct: &str,
     needs: &mut Vec<(usize, Need)>,
 ) {
+    for index in read_values(parts, values, arguments) {
+        let is_limited = needs.iter().any(|(known, _)| *known == index);
+        if values[index].limit < Limit::Path && !values[index].listed && !is_limited {
+            needs.push((index, Need { limit: Limit::Path, reader: construct.to_owned(), followed: false }));
+        }
+    }
+    needs.sort_by_key(|(index, _)| *index);
+}
+
+/// Returns the values that a script has places for, gets as arguments, or may read from its environment.
+fn read_values(parts: &[Part], values: &[ScriptValue], arguments: &[usize]) -> Vec<usize> {
     let reads_all = parts.iter().any(|part| {
         matches!(part, Part::Text(text) if ALL_VARIABLES.iter().any(|way| text.match_indices(way).any(|(at, _)| {
             let letter = |c: char| c.is_ascii_alphanumeric() || c == '_';
             !text[..at].ends_with(letter) && !text[at + way.len()..].starts_with(letter)
         }) || *way == "${!" && text.contains(way)))
     });
-    for (index, value) in values.iter().enumerate().filter(|(_, value)| value.limit < Limit::Path && !value.listed) {
-        let is_read = reads_all
+    let is_read = |index: usize, value: &ScriptValue| {
+        reads_all
             || arguments.contains(&index)
             || parts.iter().any(|part| match part {
                 Part::Value(other) => *other == index,
                 Part::Text(text) => text.contains(&value.variable),
-            });
-        let is_limited = needs.iter().any(|(known, _)| *known == index);
-        if is_read && !is_limited {
-            needs.push((index, Need { limit: Limit::Path, reader: construct.to_owned(), followed: false }));
-        }
-    }
-    needs.sort_by_key(|(index, _)| *index);
+            })
+    };
+    values.iter().enumerate().filter(|(index, value)| is_read(*index, value)).map(|(index, _)| index).collect()
 }
 
 /// True for a script that runs a file by a path that is relative to its working directory, or what lies there.

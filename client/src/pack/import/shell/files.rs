@@ -95,7 +95,7 @@ fn is_alone(path: &str) -> bool {
 
 /// Returns how the host runs what is written to its directories of jobs, services and settings of shells.
 pub(super) fn run_by_host(path: &str) -> Option<(Limit, Input)> {
-    const PLACES: [&str; 13] = [
+    const PLACES: [&str; 17] = [
         "/etc/cron",
         "/var/spool/cron",
         "/etc/init.d/",
@@ -109,6 +109,10 @@ pub(super) fn run_by_host(path: &str) -> Option<(Limit, Input)> {
         "/.bash",
         "/.profile",
         "/etc/udev/rules.d/",
+        "/etc/logrotate.d/",
+        "/etc/modprobe.d/",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sys/kernel/modprobe",
     ];
     PLACES.iter().any(|place| path.contains(place)).then_some((Limit::Path, Input::Code))
 }

@@ -191,6 +191,8 @@ pub(super) struct Facts {
     pub(super) given: Vec<(Source, String)>,
     /// Texts in single quotes that are code of other shells.
     pub(super) quoted: Vec<String>,
+    /// There is a value if code in another language, which a word is, gives text to a shell: `true` if that may begin a command.
+    pub(super) starts_in_code: Option<bool>,
 }
 
 impl Facts {

@@ -179,6 +179,11 @@ impl Arguments {
         self.operands
     }
 
+    /// True for a shell whose code is one of the arguments.
+    pub(super) fn has_code(&self) -> bool {
+        self.announced
+    }
+
     /// True if the program reads its standard input as code.
     pub(super) fn reads_input(&self) -> bool {
         match self.grammar.input {
@@ -199,6 +204,8 @@ impl Arguments {
     fn operand(&self) -> Role {
         match self.operands {
             0 if self.announced => Role::Code,
+            // What code that it reads does with them is not known.
+            _ if self.stdin && !self.announced && self.is_shell() => Role::Unknown,
             _ if self.announced || self.stdin => Role::Data,
             _ if self.code => self.grammar.after_code,
             0 => self.grammar.first,

@@ -80,7 +80,7 @@ const REPEATING: &[&str] = &[
     "echo", "printf", "cat", "tr", "sed", "cut", "awk", "gawk", "mawk", "head", "tail", "sort", "uniq", "basename",
     "dirname", "grep", "egrep", "tee", "expr", "jq", "xargs", "realpath", "readlink", "rev", "paste", "fold", "base64",
     "date", "mktemp", "tac", "nl", "column", "fmt", "shuf", "iconv", "comm", "printenv", "perl", "python", "python3",
-    "ruby", "node", "php", "bash", "sh", "xxd", "seq",
+    "ruby", "node", "php", "bash", "sh", "xxd", "seq", "which", "type", "command",
 ];
 
 /// Programs to which a value that begins with `-` is no option.
@@ -279,6 +279,7 @@ pub(super) fn argument(program: &str, place: &Place<'_>) -> (Role, Limit) {
             (if place.last.contains(EXPANDED) { Role::Unknown } else { Role::Data }, Limit::Path)
         }
         "printf" | "wait" => (if place.after(&["-v", "-p"]) { Role::Unknown } else { Role::Data }, Limit::Word),
+        "nmap" if place.after(&["--script", "--datadir"]) => (Role::Unknown, Limit::Word),
         "git" if place.after(&["-c", "--upload-pack", "--receive-pack"]) => (Role::Unknown, Limit::Word),
         _ => options::role(program, place).map_or((Role::Data, Limit::Free), |role| (role, Limit::Path)),
     }

@@ -22,6 +22,7 @@ mod parameter;
 mod places;
 mod python;
 mod reading;
+mod starting;
 mod words;
 
 use here::HereDocument;

@@ -7,19 +7,23 @@ use super::Place;
 const STARTING: &[(&[&str], &[&str])] = &[
     (&["apt", "apt-get"], &["-c", "--config-file"]),
     (&["ansible-pull"], &["-U", "--url", "-i"]),
+    (&["bpftrace"], &["-e"]),
     (&["chef-client", "chef-solo"], &["-o", "-r", "-c", "-j", "--config", "--recipe-url"]),
     (&["consul-template", "envconsul"], &["-exec", "-config", "-template"]),
     (&["curl"], &["-K", "--config"]),
     (&["dnf", "yum"], &["-c", "--config"]),
+    (&["dnsmasq"], &["-C", "--conf-file", "--dhcp-script"]),
     (&["git"], &["--exec-path"]),
     (&["gpg", "gpg2"], &["--agent-program", "--dirmngr-program", "--photo-viewer"]),
     (&["helm"], &["--post-renderer"]),
     (&["httpd", "apache2", "apachectl"], &["-f", "-c", "-C", "-d"]),
     (&["java"], &["-jar", "-cp", "-classpath", "--class-path"]),
+    (&["logrotate"], &["-f", "--force", "-v", "--verbose", "-d", "--debug", "-vf", "-fv", "-df"]),
     (&["man"], &["-P", "--pager", "-H", "-C"]),
     (&["nc", "ncat", "netcat"], &["-e", "-c", "--exec", "--sh-exec", "--lua-exec"]),
     (&["nginx"], &["-c", "-g", "-p"]),
     (&["openssl"], &["-engine", "-config", "-provider-path"]),
+    (&["openvpn"], &["--config"]),
     (&["R", "julia", "elixir", "scala", "ghci", "osascript", "puppet"], &["-e", "-E", "--eval", "--execute"]),
     (&["erl"], &["-eval"]),
     (&["rabbitmqctl"], &["eval"]),
@@ -30,6 +34,7 @@ const STARTING: &[(&[&str], &[&str])] = &[
     (&["ssh-add"], &["-s"]),
     (&["ssh-keygen"], &["-D"]),
     (&["supervisorctl", "supervisord", "monit"], &["-c", "--configuration"]),
+    (&["stap"], &["-e", "-g", "-I"]),
     (&["tcpdump"], &["-z"]),
     (&["wget"], &["--use-askpass", "--config"]),
     (&["zip"], &["-TT", "--unzip-command"]),
@@ -45,8 +50,27 @@ const SETTINGS: &[(&[&str], &[&str])] = &[
 /// Options whose operand is a command of a shell.
 const CODE: &[(&[&str], &[&str])] = &[
     (&["rsync"], &["-e", "--rsh", "--rsync-path"]),
-    (&["tar"], &["-I", "--to-command", "--use-compress-program", "--checkpoint-action"]),
+    (
+        &["tar"],
+        &[
+            "-I",
+            "-F",
+            "--to-command",
+            "--use-compress-program",
+            "--checkpoint-action",
+            "--rsh-command",
+            "--rmt-command",
+            "--info-script",
+            "--new-volume-script",
+        ],
+    ),
     (&["az", "aliyun"], &["--scripts", "--CommandContent"]),
+    (&["borg"], &["--rsh"]),
+    (&["certbot", "letsencrypt"], &["--pre-hook", "--post-hook", "--deploy-hook", "--renew-hook"]),
+    (&["certbot", "letsencrypt"], &["--manual-auth-hook", "--manual-cleanup-hook"]),
+    (&["git"], &["foreach", "--extcmd", "-x", "--exec"]),
+    (&["restic"], &["--password-command"]),
+    (&["virt-customize", "virt-sysprep", "virt-builder"], &["--run-command", "--firstboot-command"]),
 ];
 /// Programs with a command that runs what is named after it.
 const RUNNERS: &[&str] = &[
@@ -72,7 +96,20 @@ const RUNNERS: &[&str] = &[
 ];
 const RUN: &[&str] = &["run", "exec", "exec-env", "exec-file", "lock", "apply", "--"];
 /// Programs whose first operand is a program or a file of code.
-const FIRST: &[&str] = &["spark-submit", "uvx", "chef-apply", "swift", "julia", "elixir", "scala"];
+const FIRST: &[&str] = &[
+    "spark-submit",
+    "uvx",
+    "chef-apply",
+    "swift",
+    "julia",
+    "elixir",
+    "scala",
+    "logrotate",
+    "insmod",
+    "bpftrace",
+    "stap",
+    "fio",
+];
 
 /// Returns the role of a value at this place, if it is not data.
 pub(super) fn role(program: &str, place: &Place<'_>) -> Option<Role> {

@@ -51,6 +51,29 @@ const EXECUTED: &[&str] = &[
     "OPENSSL_CONF",
     "SYSTEMD_EDITOR",
     "SYSTEMD_PAGER",
+    "BASH_LOADABLES_PATH",
+    "BORG_PASSCOMMAND",
+    "BORG_RSH",
+    "DOTNET_STARTUP_HOOKS",
+    "EXINIT",
+    "FCEDIT",
+    "GIT_SEQUENCE_EDITOR",
+    "GIT_TEMPLATE_DIR",
+    "JDK_JAVA_OPTIONS",
+    "LESSCLOSE",
+    "LUA_INIT",
+    "LUA_PATH",
+    "MAKEFILES",
+    "MAKEFLAGS",
+    "OPENSSL_ENGINES",
+    "OPENSSL_MODULES",
+    "PSQL_EDITOR",
+    "PYTHONUSERBASE",
+    "RESTIC_PASSWORD_COMMAND",
+    "RSYNC_CONNECT_PROG",
+    "SUDO_EDITOR",
+    "VIMINIT",
+    "ZDOTDIR",
 ];
 
 /// Variables whose values the shell evaluates as arithmetic when they are assigned.
@@ -79,6 +102,8 @@ pub(in crate::pack::import) fn is_executed(variable: &str) -> bool {
 /// Variables that name directories in which programs lie, or files that name some.
 const LEADING: &[&str] = &[
     "HOME",
+    "CDPATH",
+    "XDG_CONFIG_HOME",
     "JAVA_HOME",
     "JRE_HOME",
     "CATALINA_HOME",

@@ -70,6 +70,7 @@ impl Scanner<'_> {
                 let text: String =
                     text.iter().filter_map(|token| if let Token::Char(c) = token { Some(*c) } else { None }).collect();
                 self.literal_code(&text, &reader);
+                self.arguments_in_code(&text, &reader, document.command);
             }
             if has_values {
                 let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);

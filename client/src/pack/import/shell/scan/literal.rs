@@ -5,6 +5,7 @@ use super::super::limit::Limit;
 use super::super::programs;
 use super::super::simple::Reading;
 use super::super::{has_word, is_name};
+use super::starting::starts_programs;
 use super::{EXPANDED, Scanner};
 
 /// Constructs by which code evaluates what it reads.
@@ -69,6 +70,8 @@ impl Scanner<'_> {
         let command = self.command();
         let Reading::Code(limit, reader, _) = command.reading() else { return };
         let text = command.word.clone();
+        let started = starts_programs(&reader, &text);
+        self.done.facts.starts_in_code = self.done.facts.starts_in_code.max(started);
         if limit == Limit::Path && self.command().code_of_shell().is_some() {
             self.directories_in_code();
             self.runs_in_code(&text);
@@ -166,6 +169,33 @@ impl Scanner<'_> {
             self.command().note_code(evaluates, starts);
         }
     }
+
+    /// Notes what code that a shell reads from a here-document does with the arguments of that shell, the command of this number.
+    pub(super) fn arguments_in_code(&mut self, text: &str, reader: &str, command: usize) {
+        let is_argument = |rest: &str| rest.starts_with(['@', '*']) || rest.starts_with(|c: char| c.is_ascii_digit());
+        let places = text.match_indices('$').map(|(at, _)| at).take(100);
+        let places: Vec<usize> = places.filter(|at| is_argument(text[at + 1..].trim_start_matches('{'))).collect();
+        if places.is_empty() {
+            return;
+        }
+        let starts = runs_variable(text) || places.iter().any(|at| is_run(&text[..*at]));
+        let calculates = calculates(text);
+        let is_given = |(_, place): &&(Source, Use)| matches!(place, Use::Argument(id, _) if *id == command);
+        let uses = &mut self.done.facts.uses;
+        let given: Vec<Source> = uses.iter().filter(is_given).map(|(source, _)| source.clone()).collect();
+        for source in given {
+            uses.extend(starts.then(|| (source.clone(), Use::Program)));
+            uses.extend(calculates.then(|| (source, Use::Code(Limit::Number, reader.to_owned()))));
+        }
+    }
+}
+
+/// True for code that calculates, in which names are those of variables.
+fn calculates(code: &str) -> bool {
+    const ARITHMETIC: &[&str] = &["((", "$[", "let ", "[$", "declare -i", "typeset -i", "local -i"];
+    const COMPARING: &[&str] = &["-eq", "-ne", "-lt", "-le", "-gt", "-ge", "-v"];
+    let has = |constructs: &[&str]| constructs.iter().any(|construct| code.contains(construct));
+    has(ARITHMETIC) || code.contains("[[") && has(COMPARING)
 }
 
 /// True if text behind `before` names a program.

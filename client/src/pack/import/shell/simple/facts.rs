@@ -3,7 +3,7 @@
 use super::{DECLARATIONS, EXPANDED, PREFIXES, Reading, Redirect, Simple, is_name, last_component};
 use crate::pack::import::shell::files::{self, Run, Written};
 use crate::pack::import::shell::flow::CommandFacts;
-use crate::pack::import::shell::grammar::{Arguments, Role, STDIN};
+use crate::pack::import::shell::grammar::{self, Arguments, Grammar, Role, STDIN};
 use crate::pack::import::shell::limit::{Input, Limit};
 use crate::pack::import::shell::{programs, readers, starters};
 
@@ -196,6 +196,14 @@ impl Simple {
         facts
     }
 
+    /// Returns what its input is to a shell whose code is an argument: that code may read it.
+    fn input_of_code(&self) -> Option<(Limit, Input)> {
+        let is_option = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.contains('c');
+        let announced = self.words.iter().enumerate().filter(|(_, word)| is_option(word));
+        let codes = announced.filter_map(|(at, _)| self.words[at + 1..].iter().find(|word| !word.starts_with('-')));
+        codes.filter_map(|code| read_by_code(code)).max()
+    }
+
     fn own_facts(&self, pipeline: usize) -> CommandFacts {
         let reads = matches!(self.program.as_deref(), Some("read" | "mapfile" | "readarray"));
         let mut names: Vec<String> = self.words.iter().skip(1).filter(|word| reads && is_name(word)).cloned().collect();
@@ -251,10 +259,12 @@ impl Simple {
                 Some((Limit::Path, if makes { Input::Code } else { Input::Words }))
             }
             Some(arguments) if !self.loose => {
-                let grammar = arguments.grammar;
-                let input = if grammar.shell { Input::Shell } else { Input::Code };
-                arguments.reads_input().then_some((grammar.limit.max(Limit::Path), input))
+                let own = arguments.reads_input().then(|| input_of(arguments.grammar));
+                own.or_else(|| if arguments.has_code() { self.input_of_code() } else { None })
             }
+            // A program that starts a shell, and itself reads input as code, such as `su`.
+            Some(_) if readers::grammar(&program).is_some_and(reads_always) => readers::grammar(&program).map(input_of),
+            Some(arguments) if arguments.has_code() => self.input_of_code(),
             // The variable that it fills is not known.
             None if reads && self.words.iter().skip(1).any(|word| word.contains(EXPANDED)) => {
                 Some((Limit::Path, Input::Words))
@@ -275,6 +285,40 @@ impl Simple {
             fills_any: self.fills_any(),
         }
     }
+}
+
+/// Returns what its input is to a program that reads code there.
+fn input_of(grammar: &Grammar) -> (Limit, Input) {
+    (grammar.limit.max(Limit::Path), if grammar.shell { Input::Shell } else { Input::Code })
+}
+
+/// True for a program that reads code from its input, whatever its arguments are.
+fn reads_always(grammar: &Grammar) -> bool {
+    !grammar.names.is_empty() && grammar.input == grammar::Input::Always
+}
+
+/// Returns what input is to code of a shell that reads it: by a program that it starts, or into variables.
+fn read_by_code(code: &str) -> Option<(Limit, Input)> {
+    let separates = |c: char| !(c.is_ascii_alphanumeric() || "_-./".contains(c));
+    let read = |word: &str| {
+        let name = last_component(word);
+        match name.as_str() {
+            "source" | "." => {
+                let is_input = ["/dev/stdin", "/fd/0"].iter().any(|input| code.contains(input));
+                is_input.then_some((Limit::Path, Input::Shell))
+            }
+            "read" | "mapfile" | "readarray" | "xargs" if code.contains("((") || code.contains("[[") => {
+                Some((Limit::Number, Input::Words))
+            }
+            "read" | "mapfile" | "readarray" | "xargs" => Some((Limit::Path, Input::Words)),
+            name => readers::grammar(name)
+                .filter(|grammar| !grammar.names.is_empty() && grammar.input != grammar::Input::Never)
+                .map(input_of),
+        }
+    };
+    let found: Vec<(Limit, Input)> = code.split(separates).filter_map(read).collect();
+    let limit = found.iter().map(|(limit, _)| *limit).max()?;
+    found.iter().map(|(_, input)| *input).max().map(|input| (limit, input))
 }
 
 /// True for a word with the name of a shell, or of a program that starts one: of a command for another host.

@@ -24,6 +24,31 @@ const CODE: &[&str] = &[
     "printf -v \"$v\" {{a}}",
     "echo 'ls {{a}}' > ./f1; ./f1",
     "echo 'ls {{a}}' > f1; chmod +x f1; exec \"$PWD/f1\"",
+    // Arguments of code that a shell reads, and input of code that is an argument.
+    "echo 'echo $(($1))' | bash -s {{a}}",
+    "bash /dev/stdin {{a}} <<'E'\nssh host \"ls $1\"\nE",
+    "docker exec -i web bash -s {{a}} <<'E'\nls \"$1\"\nE",
+    "bash -c 'bash -s' <<E\nls {{a}}\nE",
+    "su - app -c bash <<E\nls {{a}}\nE",
+    "su - app -s /bin/bash -c 'bash -s' <<'E'\nls {{a}}\nE",
+    "bash -c '. /dev/stdin' <<< \"ls {{a}}\"",
+    "echo \"select '{{a}}'\" | sudo -u app sh -ec 'cd /; psql -d a'",
+    "docker exec -i web sh -c 'mysql' <<< \"select '{{a}}'\"",
+    "echo {{a}} | timeout 5 bash -c 'read x; echo \"$x\"'",
+    // Code of other languages that gives text to a shell.
+    "awk -v x={{a}} '{print | \"mail \" x}' f",
+    "awk -v x={{a}} '{x |& getline y}' f",
+    "awk '{print | ENVIRON[\"SSM_a\"]}' f; echo {{a}}",
+    "sed 's/^/ls /e' <<< {{a}}",
+    "echo {{a}} | perl -pe 's/.*/qx(ls $&)/e'",
+    "echo {{a}} | python3 -c 'import sys, subprocess; subprocess.run(\"ls \" + sys.stdin.read(), shell=True)'",
+    "python3 - {{a}} <<'E'\nimport sys, subprocess\nsubprocess.getoutput('ls ' + sys.argv[1])\nE",
+    // Options and files by which programs start others.
+    "nmap --script {{a}} host",
+    "certbot renew --post-hook \"systemctl reload {{a}}\"",
+    "tar --rsh-command=\"x {{a}}\" -xf a:b",
+    "restic --password-command 'x {{a}}' snapshots",
+    "echo \"postrotate x {{a}}\" > /etc/logrotate.d/x",
 ];
 
 /// Scripts in which a value names what is run.
@@ -39,11 +64,26 @@ const NAMES: &[&str] = &[
     "find . -execdir {{a}} \\;",
     "export GIT_EXTERNAL_DIFF={{a}}; git diff",
     "SYSTEMD_PAGER={{a}} systemctl status x",
+    "BASH_LOADABLES_PATH={{a}} bash x.sh",
+    "export MAKEFLAGS={{a}}; make",
+    "bash -s {{a}} <<'E'\n$1 -v\nE",
+    "n=$(which {{a}}); $n -v",
+    "$(command -v {{a}}) -v",
+    "insmod ./modules/{{a}}.ko",
+    "logrotate -f {{a}}",
+    "openvpn --config {{a}}",
 ];
 
 /// Scripts in which a value stays data.
-const DATA: &[&str] =
-    &["run-parts -a {{a}} /etc/x.d", "mysql -e 'select 1' {{a}}", "H={{a}}; tar cf x.tar y 2> \"$H\""];
+const DATA: &[&str] = &[
+    "run-parts -a {{a}} /etc/x.d",
+    "mysql -e 'select 1' {{a}}",
+    "H={{a}}; tar cf x.tar y 2> \"$H\"",
+    "if [ -z \"$(which {{a}})\" ]; then echo; fi; command -v {{a}}",
+    "sh -c 'cat > /tmp/x' <<< {{a}}",
+    "echo {{a}} | awk '/a|b/ {print $1 | \"sort -u\"}'",
+    "echo {{a}} | sed 's/e/e/; /e/d'",
+];
 
 #[test]
 fn each_row_counts() {
