@@ -238,10 +238,11 @@ fn filters_of_xml(filters: &xml::Element) -> String {
 
 fn option_of_xml(option: &xml::Element) -> Result<Value, String> {
     option.has_each_once()?;
-    let mut value: Map<String, Value> =
-        option.attributes.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-    if let Some(description) = option.child("description") {
-        value.insert("description".to_owned(), json!(description.text.trim()));
+    let mut value = option.attribute_map();
+    for child in &option.children {
+        option.has_no_attribute(&child.name)?;
+        let read = if child.children.is_empty() { json!(child.text.trim()) } else { json!(true) };
+        value.insert(child.name.clone(), read);
     }
     Ok(Value::Object(value))
 }

@@ -50,6 +50,38 @@ const STEP_KEYS: [&str; 15] = [
     "expandTokenInScriptFile",
     "errorhandler",
 ];
+/// Keys of an option that are read, or have a meaning for Rundeck's pages only.
+const OPTION_KEYS: [&str; 28] = [
+    "name",
+    "description",
+    "label",
+    "required",
+    "value",
+    "defaultValue",
+    "values",
+    "valuesListDelimiter",
+    "enforced",
+    "enforcedvalues",
+    "regex",
+    "multivalued",
+    "delimiter",
+    "secure",
+    "valueExposed",
+    "storagePath",
+    "type",
+    "optionType",
+    // Named where the values are read.
+    "valuesUrl",
+    "valuesUrlLong",
+    "valuesFrom",
+    "optionValuesPluginType",
+    "configRemoteUrl",
+    "sortIndex",
+    "sortValues",
+    "hidden",
+    "inputType",
+    "valuesType",
+];
 /// Keys with a message of their own.
 const NAMED: [(&str, &str); 6] = [
     ("schedule", "its schedule is not imported: schedule it in what calls Bolt"),
@@ -118,6 +150,15 @@ pub(super) fn note_step(command: &Value, number: usize, sink: &mut Sink<'_>) {
     if !others.is_empty() {
         let message = format!("not imported of step {number}: {}", others.join(", "));
         sink.add("not_imported", Effect::Note, &["sequence"], message);
+    }
+}
+
+/// Says what of an option is not imported.
+pub(super) fn note_option(name: &str, option: &Value, sink: &mut Sink<'_>) {
+    let others = unknown_keys(option, &OPTION_KEYS);
+    if !others.is_empty() {
+        let message = format!("not imported of the option {name}: {}", others.join(", "));
+        sink.add("not_imported", Effect::Note, &["options", name], message);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::leftover;
 use crate::pack::import::names::parameter_name;
 use crate::pack::import::report::Effect;
 use crate::pack::import::schema::{Sink, fit_default, keep_if_readable, note_expansion, truth};
@@ -29,6 +30,7 @@ pub(super) fn read(job: &Value, sink: &mut Sink<'_>) -> Vec<(Parameter, Option<S
             sink.add("renamed", Effect::Note, &[], format!("the option {name} is called {bolt} in Bolt"));
         }
         known.push(bolt.clone());
+        leftover::note_option(&name, &option, sink);
         read.push(one(&name, bolt, &option, sink));
     }
     read

@@ -333,8 +333,10 @@ fn first_line(text: &str) -> &str {
 /// Returns a step in the shape that it has in YAML.
 pub(super) fn of_xml(command: &xml::Element) -> Result<Value, String> {
     command.has_each_once()?;
-    let mut step = serde_json::Map::new();
+    // Rundeck reads attributes as it reads elements.
+    let mut step = command.attribute_map();
     for child in &command.children {
+        command.has_no_attribute(&child.name)?;
         let text = || Value::from(child.text.trim_matches('\n'));
         match child.name.as_str() {
             "exec" | "script" | "scriptfile" | "scripturl" | "description" | "expandTokenInScriptFile" => {

@@ -2,6 +2,7 @@
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use serde_json::{Map, Value};
 
 /// Deepest nesting of elements.
 const MAX_DEPTH: usize = 64;
@@ -28,6 +29,19 @@ impl Element {
 
     pub(super) fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Element> {
         self.children.iter().filter(move |child| child.name == name)
+    }
+
+    /// Returns the attributes as an object.
+    pub(super) fn attribute_map(&self) -> Map<String, Value> {
+        self.attributes.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect()
+    }
+
+    /// Refuses an attribute that has the name of a child, of which readers would take either.
+    pub(super) fn has_no_attribute(&self, child: &str) -> Result<(), String> {
+        match self.attribute(child) {
+            Some(_) => Err(format!("<{}> has {child} as an attribute and as an element", self.name)),
+            None => Ok(()),
+        }
     }
 
     /// Refuses two children of one name, of which readers would take either.

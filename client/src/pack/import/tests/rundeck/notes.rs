@@ -208,3 +208,38 @@ fn a_secret_by_its_name_that_is_not_declared_is_named() {
         assert_eq!(found, named, "{option}: {:?}", report.actions[0].findings);
     }
 }
+
+#[test]
+fn attributes_of_steps_and_parts_of_options_are_read_or_named() {
+    let read = |text: &str| {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("from")).unwrap();
+        fs::write(temp.path().join("from/job.xml"), text).unwrap();
+        let report = match import(&temp.path().join("from"), &temp.path().join("pack")) {
+            Ok(report) => report,
+            Err(ImportError::NothingRuns { report, .. }) => *report,
+            Err(error) => panic!("{error}"),
+        };
+        let steps = fs::read_to_string(temp.path().join("pack/actions/bolt_steps/steps.json")).unwrap_or_default();
+        (findings(&report), steps.matches("\"script\": \"").count())
+    };
+    let job = |option: &str, steps: &str| {
+        format!(
+            "<joblist><job><name>x</name><context><options>{option}</options></context>\
+             <sequence>{steps}<command><exec>echo</exec></command></sequence></job></joblist>"
+        )
+    };
+    let (found, steps) = read(&job("", "<command enabled='false'><exec>rm -rf /data</exec></command>"));
+    assert!(found.contains("step 1 is disabled and left out"), "{found}");
+    assert_eq!(steps, 1, "{found}");
+    let (found, _) = read(&job("", "<command threads='2'><exec>ls</exec></command>"));
+    assert!(found.contains("not imported of step 1: threads"), "{found}");
+    let (found, _) = read(&job("", "<command exec='ls'><exec>rm</exec></command>"));
+    assert!(found.contains("<command> has exec as an attribute and as an element"), "{found}");
+    let option =
+        "<option name='a' isDate='true' label='A'><multivalueAllSelected>true</multivalueAllSelected></option>";
+    let (found, _) = read(&job(option, ""));
+    assert!(found.contains("not imported of the option a: isDate, multivalueAllSelected"), "{found}");
+    let (found, _) = read(&job("<option name='a' enforcedvalues='true'><values>x,y</values></option>", ""));
+    assert!(!found.contains("not imported of the option"), "{found}");
+}
