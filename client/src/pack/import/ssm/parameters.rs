@@ -114,6 +114,7 @@ fn restrictions(kind: &str, definition: &Value, place: &[&str], schema: &mut Map
             .map(|value| match (kind, truth(value)) {
                 ("string" | "array", _) => json!(text(value)),
                 ("boolean", Some(flag)) => json!(flag),
+                ("integer", _) => text(value).trim().parse::<i64>().map_or_else(|_| value.clone(), Value::from),
                 _ => value.clone(),
             })
             .collect();
@@ -132,6 +133,9 @@ fn restrictions(kind: &str, definition: &Value, place: &[&str], schema: &mut Map
     match kind {
         "array" => {
             let maps = definition.get("type").and_then(Value::as_str) == Some("MapList");
+            if maps {
+                note_maps(&std::mem::take(&mut of_text), place, sink);
+            }
             of_text.insert("type".to_owned(), json!(if maps { "object" } else { "string" }));
             schema.insert("items".to_owned(), Value::Object(of_text));
             for (key, keyword) in [("minItems", "minItems"), ("maxItems", "maxItems")] {
@@ -140,8 +144,18 @@ fn restrictions(kind: &str, definition: &Value, place: &[&str], schema: &mut Map
                 }
             }
         }
-        "object" => {}
+        "object" => note_maps(&of_text, place, sink),
         _ => schema.extend(of_text),
+    }
+}
+
+/// Notes restrictions of text that a parameter of maps has, for which a schema has none.
+fn note_maps(restrictions: &Map<String, Value>, place: &[&str], sink: &mut Sink<'_>) {
+    if !restrictions.is_empty() {
+        let name = place.last().copied().unwrap_or_default();
+        let keywords = restrictions.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = format!("{name} holds maps, whose text is not restricted here: {keywords} has no effect");
+        sink.add("keyword_dropped", Effect::Note, place, message);
     }
 }
 

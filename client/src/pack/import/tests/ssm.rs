@@ -6,6 +6,8 @@ use super::executed::{execute, run_action, said, stderr, stdout};
 use super::*;
 use crate::pack::import::source::SourceFile;
 
+mod restrictions;
+
 fn documents() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/ssm/shapes")
 }
