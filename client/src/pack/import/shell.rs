@@ -22,6 +22,7 @@ mod files;
 mod flow;
 mod grammar;
 mod limit;
+mod names;
 pub(super) mod programs;
 mod readers;
 mod scan;
@@ -105,7 +106,7 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     let mut scanned = scan::scan(parts, values)?;
     scanned.facts.arguments = arguments.to_vec();
     let mut operands = scanned.operands;
-    let flow::Needs { limits: mut needs, programs, started, cut, by_options, files } =
+    let flow::Needs { limits: mut needs, programs, started, cut, by_options, by_shell, files } =
         flow::needs(&scanned.facts, values, &mut operands)?;
     let construct = evaluates(parts, &scanned.facts);
     if let Some(index) = programs.first()
@@ -116,6 +117,9 @@ pub(super) fn rewrite(parts: &[Part], values: &[ScriptValue], arguments: &[usize
     if let Some(construct) = construct {
         limit_all(parts, values, arguments, construct, &mut needs);
     }
+    // Constructs that are not followed may evaluate any value that the script reads.
+    let unfollowed = construct.map_or_else(Vec::new, |_| read_values(parts, values, arguments));
+    names::limit_others(parts, values, by_shell.into_iter().chain(unfollowed), &mut needs);
     let decodes =
         |part: &Part| matches!(part, Part::Text(text) if DECODERS.iter().any(|decoder| text.contains(decoder)));
     let is_limited = |need: &Need| need.limit < Limit::Number && (need.followed || construct.is_some());

@@ -10,6 +10,7 @@ mod chosen;
 mod code;
 mod directories;
 mod matrix;
+mod names;
 mod programs;
 mod rows;
 mod words;

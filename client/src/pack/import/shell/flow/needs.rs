@@ -7,7 +7,7 @@ use super::named::{self, Named};
 use super::{Facts, Need, Source, Split, Use, is_positional, of};
 use crate::pack::import::shell::files::{self, Files, InFile, Written};
 use crate::pack::import::shell::limit::Limit;
-use crate::pack::import::shell::{Refused, ScriptValue, programs};
+use crate::pack::import::shell::{Refused, ScriptValue, names, programs};
 
 /// Needs of a script.
 #[derive(Debug, Default)]
@@ -25,6 +25,8 @@ pub(in crate::pack::import::shell) struct Needs {
     pub(in crate::pack::import::shell) files: Files,
     /// Values of several words, of which none may be an option.
     pub(in crate::pack::import::shell) by_options: BTreeSet<usize>,
+    /// Values that a shell reads as a part of code, whatever else reads them.
+    pub(in crate::pack::import::shell) by_shell: BTreeSet<usize>,
 }
 
 /// Returns what values must be limited to, and which ones name programs. Adds to `operands` those that must be no options.
@@ -201,6 +203,9 @@ impl Reading<'_> {
     }
 
     fn limit(&mut self, index: usize, limit: Limit, reader: &str, followed: bool) {
+        if limit >= Limit::Path && names::reads_names(reader) {
+            self.done.by_shell.insert(index);
+        }
         let before = self.limits.get(&index);
         let known = before.map_or(self.values[index].limit, |need| need.limit);
         let is_new = followed && before.is_some_and(|need| !need.followed);
