@@ -23,8 +23,10 @@
 mod chain_file;
 mod completion;
 mod fields;
+mod finding;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod owed;
 mod refusals;
 #[cfg(test)]
 mod tests;

@@ -177,6 +177,9 @@ async fn every_change_and_every_refusal_has_an_entry_and_a_changed_one_is_found(
     verified(&bolt, &log, &[]);
     let said = bolt.run(["audit", "verify", log.to_str().unwrap(), "--head", &later]);
     assert!(said.code == 1 && said.stdout.contains("removed from the end"), "{said:?}");
+    // A head is never left out: nothing of the other chain's file could be held against it.
+    let said = bolt.run(["audit", "verify", newest(&log, "refusals").to_str().unwrap(), "--head", &later]);
+    assert!(said.code == 2 && said.stderr.contains("it is of the chain of changes"), "{said:?}");
 }
 
 #[tokio::test]

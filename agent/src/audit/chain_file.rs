@@ -1,8 +1,9 @@
 //! Files of one chain: opened after a crash, appended to, rotated and bounded.
 //!
 //! Appended entries are durable after [`ChainFile::sync`]. When an append or a sync fails, [`ChainFile::roll_back`] returns the
-//! chain to its last durable entry, so that a failed write leaves neither half a line nor a gap. A file that someone removes is
-//! noticed before the next entry: the chain goes on in a new file, so that what is missing shows.
+//! chain to its last durable entry, so that a failed write leaves neither half a line nor a gap. A file that someone removes or
+//! moves, alone or with its directory, is noticed before the next entry: the chain goes on in a new file, so that what is missing
+//! shows.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Write};
@@ -13,6 +14,8 @@ use nix::fcntl::OFlag;
 use packs_schema::agent::audit::lines::{Lines, Piece};
 use packs_schema::agent::audit::{Chain, Entry, Head, MAX_SEQUENCE, Record, Verifier, seal};
 
+use super::finding::Finding;
+
 /// Bounds of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -22,25 +25,14 @@ pub(super) struct Bounds {
     pub(super) max_files: usize,
 }
 
-/// Finding about the files of a chain at their opening.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// The last line had no end and was removed.
-    Torn { file: PathBuf, bytes: u64 },
-    /// The newest file has a line that does not continue the chain; it is left as it is, and a new file begins.
-    Broken { file: PathBuf, line: u64 },
-    /// The newest file was removed while the agent ran, with this entry as its last; a new file begins behind it.
-    Removed { last: u64 },
-}
-
 /// The newest file of a chain.
 #[derive(Debug)]
 pub(super) struct ChainFile {
     directory: PathBuf,
     chain: Chain,
     bounds: Bounds,
-    /// Newest file; `None` before the first entry and after a rotation.
-    file: Option<File>,
+    /// Newest file and its path; `None` before the first entry and after a rotation.
+    file: Option<(File, PathBuf)>,
     /// Its length, in bytes.
     length: u64,
     head: Head,
@@ -127,6 +119,40 @@ fn read_tail(path: &Path, first: u64) -> io::Result<Tail> {
     Ok(tail)
 }
 
+/// Newest file of a chain: the number in its name, its path and its end.
+type Newest = (u64, PathBuf, Tail);
+
+/// Returns the newest of the files, and takes it from the list.
+fn take_newest(files: &mut Vec<(u64, PathBuf)>) -> io::Result<Option<Newest>> {
+    let Some((first, path)) = files.pop() else { return Ok(None) };
+    let tail = read_tail(&path, first)?;
+    Ok(Some((first, path, tail)))
+}
+
+/// Finds the newest file. Removes one that a crash has left without an entry: right behind the entry before it. Any other one
+/// without an entry had entries.
+fn find_newest(mut files: Vec<(u64, PathBuf)>) -> io::Result<(Option<Newest>, Option<Finding>)> {
+    let Some(newest) = take_newest(&mut files)? else { return Ok((None, None)) };
+    let (first, path, tail) = &newest;
+    if tail.head.is_some() || tail.broken.is_some() {
+        return Ok((Some(newest), None));
+    }
+    let before = take_newest(&mut files)?;
+    let is_begun = match &before {
+        None => *first == 1,
+        // Nothing tells behind entries that cannot be verified. Behind a file without an entry, the next one was begun.
+        Some((number, _, before)) => {
+            before.broken.is_some() || before.head.map_or(*number, |head| head.sequence) + 1 == *first
+        }
+    };
+    if !is_begun {
+        return Ok((Some(newest), None));
+    }
+    let bytes = path.metadata()?.len();
+    std::fs::remove_file(path)?;
+    Ok((before, (bytes > 0).then(|| Finding::Torn { file: path.clone(), bytes })))
+}
+
 /// Returns the head that a line claims to be.
 fn claimed(text: &[u8]) -> Option<Head> {
     let record: Record = serde_json::from_slice(text).ok()?;
@@ -151,38 +177,26 @@ impl ChainFile {
             is_new: false,
             removed: None,
         };
-        let mut finding = None;
-        // The newest first; a file without an entry has none because of a crash.
-        for (first, path) in files(directory, chain)?.into_iter().rev() {
-            let tail = read_tail(&path, first)?;
-            let is_newest = opened.file.is_none();
+        let (newest, mut finding) = find_newest(files(directory, chain)?)?;
+        if let Some((first, path, tail)) = newest {
+            // At least the number in the file's name, so that the next file is a new one, and the newest.
+            let valid = tail.head.unwrap_or(Head { sequence: first, ..Head::EMPTY });
+            opened.head = valid;
             if let Some((line, highest)) = tail.broken {
-                finding = Some(Finding::Broken { file: path, line });
-                // At least the number in the file's name, so that the next file is a new one, and the newest.
-                let valid = tail.head.unwrap_or(Head { sequence: first, ..Head::EMPTY });
                 let claimed = highest.filter(|head| (valid.sequence..=MAX_SEQUENCE).contains(&head.sequence));
                 opened.head = claimed.unwrap_or(valid);
-                break;
-            }
-            if is_newest && tail.is_torn {
-                let bytes = path.metadata()?.len().saturating_sub(tail.length);
-                finding = Some(Finding::Torn { file: path.clone(), bytes });
-            }
-            match tail.head {
-                Some(head) => {
-                    opened.head = head;
-                    if finding
-                        .as_ref()
-                        .is_none_or(|finding| matches!(finding, Finding::Torn { file, .. } if *file == path))
-                    {
-                        let file = append_to(&path)?;
-                        file.set_len(tail.length)?;
-                        file.sync_all()?;
-                        (opened.file, opened.length) = (Some(file), tail.length);
-                    }
-                    break;
+                finding = Some(Finding::Broken { file: path, line });
+            } else if tail.head.is_none() {
+                finding = Some(Finding::Emptied { file: path });
+            } else {
+                let file = append_to(&path)?;
+                if tail.is_torn {
+                    let bytes = file.metadata()?.len().saturating_sub(tail.length);
+                    finding = Some(Finding::Torn { file: path.clone(), bytes });
                 }
-                None => std::fs::remove_file(&path)?,
+                file.set_len(tail.length)?;
+                file.sync_all()?;
+                (opened.file, opened.length) = (Some((file, path)), tail.length);
             }
         }
         sync_directory(directory)?;
@@ -193,6 +207,11 @@ impl ChainFile {
     /// Returns the head.
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    /// Returns the sequence number of the last durable entry.
+    pub(super) fn durable(&self) -> u64 {
+        self.synced.0.sequence
     }
 
     /// True if entries were appended that are not durable.
@@ -209,14 +228,16 @@ impl ChainFile {
             (self.file, self.length) = (None, 0);
             self.synced = (self.head, 0);
         }
-        let file = match &mut self.file {
+        let (file, _) = match &mut self.file {
             Some(file) => file,
             None => {
+                // Someone may have removed it.
+                make_directory(&self.directory)?;
                 let path = self.directory.join(self.chain.file_name(head.sequence));
                 let mut options = OpenOptions::new();
                 options.append(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
                 self.is_new = true;
-                self.file.insert(options.open(path)?)
+                self.file.insert((options.open(&path)?, path))
             }
         };
         file.write_all(line.as_bytes())?;
@@ -225,8 +246,8 @@ impl ChainFile {
         Ok(head)
     }
 
-    /// Returns whether the newest file was removed, once. The next entry begins a new one then: the removed file would take every
-    /// further entry with it.
+    /// Returns whether the newest file was removed or moved, once. The next entry begins a new one then: the removed file would
+    /// take every further entry with it.
     pub(super) fn leave_removed(&mut self) -> io::Result<Option<Finding>> {
         if !self.is_unsynced() && self.is_removed()? {
             self.leave();
@@ -234,8 +255,24 @@ impl ChainFile {
         Ok(self.removed.take().map(|last| Finding::Removed { last }))
     }
 
+    /// Returns the finding once more: it could not be recorded.
+    pub(super) fn return_finding(&mut self, finding: &Finding) {
+        if let Finding::Removed { last } = finding {
+            self.removed = Some(*last);
+        }
+    }
+
+    /// True if the path leads to another file, or to none. The number of links does not tell: there may be another one.
     fn is_removed(&self) -> io::Result<bool> {
-        self.file.as_ref().map_or(Ok(false), |file| Ok(file.metadata()?.nlink() == 0))
+        let Some((file, path)) = &self.file else { return Ok(false) };
+        match path.symlink_metadata() {
+            Ok(there) => {
+                let ours = file.metadata()?;
+                Ok((there.dev(), there.ino()) != (ours.dev(), ours.ino()))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Continues behind the last durable entry, in a new file.
@@ -252,15 +289,15 @@ impl ChainFile {
             self.leave();
             return Err(io::Error::other("its newest file was removed"));
         }
-        if let Some(file) = self.file.as_ref().filter(|_| self.is_unsynced()) {
+        if let Some((file, _)) = self.file.as_ref().filter(|_| self.is_unsynced()) {
             file.sync_data()?;
             if self.is_new {
                 sync_directory(&self.directory)?;
                 // Not earlier: with few files, the entries of the removed one may be the only durable ones.
                 prune(&self.directory, self.chain, self.bounds.max_files);
+                self.is_new = false;
             }
         }
-        self.is_new = false;
         self.synced = (self.head, self.length);
         Ok(())
     }
@@ -269,7 +306,7 @@ impl ChainFile {
     pub(super) fn roll_back(&mut self) -> io::Result<()> {
         (self.head, self.length) = self.synced;
         match &self.file {
-            Some(file) => file.set_len(self.length),
+            Some((file, _)) => file.set_len(self.length),
             None => Ok(()),
         }
     }

@@ -2,10 +2,12 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 
 use packs_schema::agent::audit::lines::Piece;
-use packs_schema::agent::audit::{Head, Outcome, RECOVER, Record, Verifier};
+use packs_schema::agent::audit::{Head, Outcome, RECOVER, Record, Verifier, seal};
 use packs_schema::base::quantity::Bytes;
 
-use super::chain_file::{ChainFile, Finding, files, read};
+use super::chain_file::{ChainFile, files, read};
+use super::finding::Finding;
+use super::owed::{Owed, OwedEntries};
 use super::*;
 
 const SMALL: Bounds = Bounds { file_bytes: 2_000, max_files: 3 };
@@ -74,6 +76,127 @@ fn a_chain_whose_file_is_removed_goes_on_in_a_new_one() {
     assert_eq!(file.leave_removed().unwrap(), Some(Finding::Removed { last: 1 }));
     let records = verified(dir.path(), Chain::Changes);
     assert_eq!(records.iter().map(|record| record.sequence).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_chain_whose_file_is_moved_or_has_another_name_goes_on_in_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("audit");
+    fs::create_dir(&log).unwrap();
+    let (mut file, _) = open(&log, SMALL);
+    let path = |first| log.join(Chain::Changes.file_name(first));
+    let mut append = |n: u64, last: u64| {
+        assert_eq!(file.leave_removed().unwrap(), (last > 0).then_some(Finding::Removed { last }), "{n}");
+        assert_eq!(file.append(&entry(n)).unwrap().sequence, n);
+        file.sync().unwrap();
+    };
+    append(1, 0);
+    fs::rename(path(1), log.join("taken")).unwrap();
+    append(2, 1);
+    // A second name keeps the number of links above zero.
+    fs::hard_link(path(2), log.join("kept")).unwrap();
+    fs::remove_file(path(2)).unwrap();
+    append(3, 2);
+    // Another file in its place.
+    fs::copy(path(3), log.join("copy")).unwrap();
+    fs::rename(log.join("copy"), path(3)).unwrap();
+    append(4, 3);
+    // The directory.
+    fs::rename(&log, dir.path().join("elsewhere")).unwrap();
+    append(5, 4);
+    assert_eq!(files(&log, Chain::Changes).unwrap(), [(5, path(5))]);
+}
+
+#[tokio::test]
+async fn a_directory_that_is_removed_while_the_agent_runs_does_not_begin_the_chain_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _settled) = start(dir.path());
+    audit.record(entry(1)).await.unwrap();
+    let log = settings(dir.path()).directory;
+    fs::remove_dir_all(&log).unwrap();
+    audit.record(entry(2)).await.unwrap();
+    let records = verified(&log, Chain::Changes);
+    let told = records.iter().map(|record| (record.sequence, &*record.entry.verb)).collect::<Vec<_>>();
+    assert_eq!(told, [(2, RECOVER), (3, "kill")]);
+    audit.close().await;
+}
+
+#[test]
+fn a_file_that_was_emptied_is_left_for_verification_to_find() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = || files(dir.path(), Chain::Changes).unwrap().iter().map(|(first, _)| *first).collect::<Vec<_>>();
+    let (mut file, _) = open(dir.path(), Bounds { file_bytes: 1, max_files: 1 });
+    for n in 1..=3 {
+        file.append(&entry(n)).unwrap();
+        file.sync().unwrap();
+    }
+    drop(file);
+    assert_eq!(all(), [3]);
+    let path = |first| dir.path().join(Chain::Changes.file_name(first));
+    for (number, rest) in [(3, ""), (4, "{\"seq\":4,")] {
+        fs::write(path(number), rest).unwrap();
+        let (mut file, finding) = open(dir.path(), SMALL);
+        assert_eq!(finding, Some(Finding::Emptied { file: path(number) }));
+        // A full disk leaves the next one without an entry: it is taken away, and not one more is left by each attempt.
+        drop(file);
+        fs::write(path(number + 1), "").unwrap();
+        (file, _) = open(dir.path(), SMALL);
+        assert_eq!(file.append(&entry(9)).unwrap().sequence, number + 1);
+        file.sync().unwrap();
+        assert_eq!(fs::read_to_string(path(number)).unwrap(), rest, "evidence is left");
+        fs::remove_file(path(number)).unwrap();
+    }
+}
+
+#[test]
+fn the_name_of_a_new_file_is_made_durable_also_after_a_write_that_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { file_bytes: 1, max_files: 1 };
+    let (mut file, _) = open(dir.path(), bounds);
+    file.append(&entry(1)).unwrap();
+    file.sync().unwrap();
+    // A full disk leaves the second file without its entry.
+    file.append(&entry(2)).unwrap();
+    file.roll_back().unwrap();
+    file.sync().unwrap();
+    file.append(&entry(2)).unwrap();
+    file.sync().unwrap();
+    // The first one is removed once the second one and its name are durable.
+    assert_eq!(files(dir.path(), Chain::Changes).unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_full_file_holds_is_not_written_again_when_the_next_one_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut file, _) = open(dir.path(), SMALL);
+    let mut owed = OwedEntries::default();
+    for n in 1..=20 {
+        owed.add_waiting(Owed { entry: entry(n), execution: Some(execution(n)) });
+    }
+    // The name of the second file is taken.
+    let per_file = SMALL.file_bytes / seal(&Head::EMPTY, &entry(1)).0.len() as u64;
+    let taken = dir.path().join(Chain::Changes.file_name(per_file + 1));
+    fs::write(&taken, "").unwrap();
+    let (published, written) = owed.append_waiting(&mut file);
+    assert!(written.is_err() && published.len() as u64 == per_file, "{written:?}, {}", published.len());
+    file.roll_back().unwrap();
+    assert_eq!(owed.settle(file.durable()), (1..=per_file).map(execution).collect::<Vec<_>>());
+    owed.take_back();
+    fs::remove_file(&taken).unwrap();
+    owed.append_waiting(&mut file).1.unwrap();
+    let times: Vec<u64> = verified(dir.path(), Chain::Changes).iter().map(|r| r.entry.at_ms % 100).collect();
+    assert_eq!(times, (1..=20).collect::<Vec<_>>(), "in their order, each once");
+    // Appended by calls, and rolled back.
+    let mut owed = OwedEntries::default();
+    for n in 21..=23 {
+        let head = file.append(&entry(n)).unwrap();
+        owed.add_appended(head.sequence, Owed { entry: entry(n), execution: Some(execution(n)) });
+    }
+    file.roll_back().unwrap();
+    assert_eq!(owed.settle(file.durable()), []);
+    owed.take_back();
+    owed.append_waiting(&mut file).1.unwrap();
+    assert_eq!(verified(dir.path(), Chain::Changes).last().unwrap().sequence, 23);
 }
 
 #[tokio::test]
@@ -343,8 +466,13 @@ async fn without_a_disk_changes_are_refused_and_kills_are_recorded_later() {
     assert_eq!(settled.recv().await.unwrap(), [execution(3)], "written by a retry");
     audit.record(entry(5)).await.unwrap();
     assert!(!health.has(UNAVAILABLE));
-    let records = verified(&dir.path().join("audit"), Chain::Changes);
-    assert_eq!(records.iter().map(|r| r.entry.at_ms % 10).collect::<Vec<_>>(), [2, 3, 5]);
+    let (told, records): (Vec<_>, Vec<_>) = verified(&dir.path().join("audit"), Chain::Changes)
+        .into_iter()
+        .map(|record| record.entry)
+        .partition(|entry| entry.verb == RECOVER);
+    assert_eq!(records.iter().map(|entry| entry.at_ms % 10).collect::<Vec<_>>(), [2, 3, 5]);
+    let detail = told[0].detail.as_deref().unwrap_or_default();
+    assert!(told.len() == 1 && detail.contains("could not be written for"), "{told:?}");
     assert_eq!(audit.counts().lost_refusals, 1);
     audit.close().await;
 }

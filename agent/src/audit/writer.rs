@@ -4,12 +4,11 @@
 //!  commands ─▶ append all that wait ─▶ one fsync ─▶ answers            executions, refusals: fsync up to SYNC_DELAY later
 //!                    │ error
 //!                    ▼
-//!  rolled back, unavailable ──every RETRY──▶ backlog appended, fsync ─▶ available
+//!  rolled back, unavailable ──every RETRY──▶ what waits and an entry about it, fsync ─▶ available
 //! ```
 //!
 //! The thread sleeps while nothing is due.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +17,13 @@ use std::time::{Duration, Instant};
 
 use packs_schema::agent::audit::{Chain, Entry, Head, Outcome, RECOVER};
 use packs_schema::base::name::ExecutionId;
+use packs_schema::base::quantity::format_duration;
 use tokio::sync::{mpsc, oneshot};
 
-use super::chain_file::{ChainFile, Finding, make_directory};
+use super::chain_file::{ChainFile, make_directory};
 use super::fields::journal_entry;
+use super::finding::Finding;
+use super::owed::{Owed, OwedEntries};
 use super::{AuditError, COLLECT, Settings, Shared, UNAVAILABLE, lock};
 use crate::clock;
 use crate::health::Health;
@@ -50,13 +52,6 @@ pub(super) enum Command {
     Refusal { entry: Entry },
 }
 
-/// Entry that must reach the file, whatever happens to it.
-struct Owed {
-    entry: Entry,
-    /// Execution whose row has a mark until then.
-    execution: Option<ExecutionId>,
-}
-
 pub(super) struct Writer {
     settings: Settings,
     shared: Arc<Shared>,
@@ -66,16 +61,16 @@ pub(super) struct Writer {
     /// `None` while they cannot be opened.
     changes: Option<ChainFile>,
     refusals: Option<ChainFile>,
-    /// Appended, and not durable yet.
-    unsynced: Vec<Owed>,
-    /// Not appended, because the file cannot be written.
-    backlog: VecDeque<Owed>,
+    /// Entries that must reach the file.
+    owed: OwedEntries,
     /// Time at which the accepted executions are appended that wait.
     append_at: Option<Instant>,
     /// Time of the next sync that no caller waits for.
     sync_at: Option<Instant>,
     /// Time of the next attempt after a failure; the chain of changes is unavailable until it succeeds.
     retry_at: Option<Instant>,
+    /// First failure since the chain of changes could be written.
+    failing_since: Option<Instant>,
 }
 
 impl Writer {
@@ -95,18 +90,18 @@ impl Writer {
             journal: journal.ok(),
             changes: None,
             refusals: None,
-            unsynced: Vec::new(),
-            backlog: VecDeque::new(),
+            owed: OwedEntries::default(),
             append_at: None,
             sync_at: None,
             retry_at: None,
+            failing_since: None,
         }
     }
 
     /// Opens the files.
     pub(super) fn open(&mut self) {
         let opened = self.open_chain(Chain::Changes).map(|file| self.changes = Some(file));
-        if let Err(error) = opened.and_then(|()| self.write_backlog()) {
+        if let Err(error) = opened.and_then(|()| self.write_waiting()) {
             self.fail(&error);
         }
         self.open_refusals();
@@ -144,7 +139,7 @@ impl Writer {
             match *command {
                 Command::Committed => {}
                 Command::Record { entry, reply } => match self.append(&entry) {
-                    Ok(()) => answers.push(reply),
+                    Ok(head) => answers.push((head.sequence, reply)),
                     // The caller may have been cancelled.
                     Err(error) => drop(reply.send(Err(error))),
                 },
@@ -152,14 +147,16 @@ impl Writer {
                     self.append_owed(Owed { entry, execution: None });
                     urgent.push(reply);
                 }
-                Command::Flush { reply } => answers.push(reply),
+                Command::Flush { reply } => answers.push((u64::MAX, reply)),
                 Command::Refusal { entry } => self.append_refusal(&entry),
             }
         }
         if !answers.is_empty() || !urgent.is_empty() {
             let synced = self.sync();
-            for reply in answers {
-                let _ = reply.send(synced.clone());
+            let durable = self.shared.durable.load(Ordering::Relaxed);
+            for (sequence, reply) in answers {
+                // A full file was made durable before the next one failed.
+                let _ = reply.send(if sequence <= durable { Ok(()) } else { synced.clone() });
             }
             for reply in urgent {
                 let _ = reply.send(());
@@ -233,14 +230,14 @@ impl Writer {
     }
 
     /// Appends a change; not durable yet.
-    fn append(&mut self, entry: &Entry) -> Result<(), AuditError> {
+    fn append(&mut self, entry: &Entry) -> Result<Head, AuditError> {
         let Some(changes) = self.changes.as_mut().filter(|_| self.retry_at.is_none()) else {
             return self.unavailable();
         };
         match changes.append(entry) {
             Ok(head) => {
                 self.publish(Chain::Changes, entry, Some(head));
-                Ok(())
+                Ok(head)
             }
             Err(error) => {
                 self.fail(&error);
@@ -251,16 +248,15 @@ impl Writer {
 
     fn append_owed(&mut self, owed: Owed) {
         match self.append(&owed.entry) {
-            Ok(()) => self.unsynced.push(owed),
+            Ok(head) => self.owed.add_appended(head.sequence, owed),
             Err(_) => {
-                let waiting = self.backlog.iter().filter(|owed| owed.execution.is_none()).count();
                 if owed.execution.is_none() {
                     self.publish(Chain::Changes, &owed.entry, None);
-                    if waiting >= MAX_URGENT {
+                    if self.owed.waiting_events().count() >= MAX_URGENT {
                         return tracing::error!(entry = ?owed.entry, "a kill has no entry in the audit log: too many wait");
                     }
                 }
-                self.backlog.push_back(owed);
+                self.owed.add_waiting(owed);
             }
         }
     }
@@ -274,13 +270,20 @@ impl Writer {
             self.fail(&error);
             return self.unavailable();
         }
-        self.shared.durable.store(changes.head().sequence, Ordering::Relaxed);
-        let settled: Vec<ExecutionId> = self.unsynced.drain(..).filter_map(|owed| owed.execution).collect();
+        self.settle();
+        Ok(())
+    }
+
+    /// Tells others which changes are durable.
+    fn settle(&mut self) {
+        let Some(changes) = &self.changes else { return };
+        let durable = changes.durable();
+        self.shared.durable.store(durable, Ordering::Relaxed);
+        let settled = self.owed.settle(durable);
         if !settled.is_empty() {
             // The api stops: the marks stay, and the next start finds the entries.
             let _ = self.settled.send(settled);
         }
-        Ok(())
     }
 
     fn unavailable<T>(&self) -> Result<T, AuditError> {
@@ -294,11 +297,10 @@ impl Writer {
         {
             tracing::warn!(%error, "cannot roll back the audit log; the next attempt does");
         }
-        for owed in self.unsynced.drain(..).rev() {
-            self.backlog.push_front(owed);
-        }
-        // Its files or its directory were removed.
-        if error.kind() == io::ErrorKind::NotFound {
+        self.settle();
+        self.owed.take_back();
+        // Others than this agent have written files: they are read again.
+        if error.kind() == io::ErrorKind::AlreadyExists {
             self.changes = None;
         }
         let first = !self.shared.unavailable.swap(true, Ordering::Relaxed);
@@ -308,36 +310,46 @@ impl Writer {
         }
         let message = format!("the audit log cannot be written ({error}): changes are refused, kills are carried out");
         self.health.set(UNAVAILABLE, message);
+        self.failing_since.get_or_insert_with(Instant::now);
         self.retry_at = Some(Instant::now() + RETRY);
     }
 
     fn retry(&mut self) {
-        let Some(changes) = &mut self.changes else { return self.open() };
-        let rolled_back = changes.roll_back();
-        if let Err(error) = rolled_back.and_then(|()| self.write_backlog()) {
+        let Some(mut changes) = self.changes.take() else { return self.open() };
+        let found = changes.roll_back().and_then(|()| changes.leave_removed());
+        let recorded = found.and_then(|finding| self.record_finding(Chain::Changes, &mut changes, finding));
+        self.changes = Some(changes);
+        if let Err(error) = recorded.and_then(|()| self.write_waiting()) {
             self.fail(&error);
         }
     }
 
     /// Appends what could not be appended before, makes it durable, and allows changes again.
-    fn write_backlog(&mut self) -> io::Result<()> {
+    fn write_waiting(&mut self) -> io::Result<()> {
         let Some(changes) = &mut self.changes else { return Ok(()) };
-        let mut heads = Vec::new();
-        for owed in &self.backlog {
-            heads.push(changes.append(&owed.entry)?);
-        }
-        changes.sync()?;
-        self.retry_at = None;
-        for (owed, head) in std::mem::take(&mut self.backlog).into_iter().zip(heads) {
-            self.publish(Chain::Changes, &owed.entry, Some(head));
-            self.unsynced.push(owed);
-        }
-        // Before the sync, whose failure makes changes unavailable again, and which tells others that the backlog is settled.
+        let (published, written) = self.owed.append_waiting(changes);
+        published.iter().for_each(|(head, entry)| self.publish(Chain::Changes, entry, Some(*head)));
+        written?;
+        self.record_failure()?;
+        (self.retry_at, self.failing_since) = (None, None);
+        // Before others are told that what waited is durable.
         self.health.clear(UNAVAILABLE);
         if self.shared.unavailable.swap(false, Ordering::Relaxed) {
             tracing::info!("the audit log can be written again");
         }
-        let _ = self.sync();
+        self.settle();
+        Ok(())
+    }
+
+    /// Records that changes could not be recorded. Without an entry nothing shows that the files can be written again.
+    fn record_failure(&mut self) -> io::Result<()> {
+        let (Some(since), Some(changes)) = (self.failing_since, &mut self.changes) else { return Ok(()) };
+        let (duration, reason) = (format_duration(since.elapsed()), lock(&self.shared.reason).clone());
+        let detail = format!("the audit log could not be written for {duration} ({reason}): changes were refused");
+        let entry = Entry::new(clock::now_ms(), RECOVER, Outcome::Done).with_detail(&detail);
+        let head = changes.append(&entry)?;
+        changes.sync()?;
+        self.publish(Chain::Changes, &entry, Some(head));
         Ok(())
     }
 
@@ -351,22 +363,12 @@ impl Writer {
 
     /// Records what was found wrong with the newest file of a chain.
     fn record_finding(&self, chain: Chain, file: &mut ChainFile, finding: Option<Finding>) -> io::Result<()> {
-        let found = match finding {
-            None => return Ok(()),
-            Some(Finding::Torn { file, bytes }) => {
-                (Outcome::Done, format!("removed an incomplete last line of {bytes} bytes from {}", file.display()))
-            }
-            Some(Finding::Broken { file, line }) => {
-                (Outcome::Failed, format!("{} line {line} does not continue the chain: left as it is", file.display()))
-            }
-            Some(Finding::Removed { last }) => {
-                (Outcome::Failed, format!("someone removed the file with entry {last} while the agent ran: it is lost"))
-            }
-        };
-        tracing::warn!(%chain, "audit log: {}", found.1);
-        let entry = Entry::new(clock::now_ms(), RECOVER, found.0).with_detail(&found.1);
-        let head = file.append(&entry)?;
-        file.sync()?;
+        let Some(finding) = finding else { return Ok(()) };
+        let (outcome, detail) = finding.describe();
+        tracing::warn!(%chain, "audit log: {detail}");
+        let entry = Entry::new(clock::now_ms(), RECOVER, outcome).with_detail(&detail);
+        let head = file.append(&entry).and_then(|head| file.sync().map(|()| head));
+        let head = head.inspect_err(|_| file.return_finding(&finding))?;
         self.publish(chain, &entry, Some(head));
         Ok(())
     }
@@ -439,8 +441,8 @@ impl Writer {
             self.retry();
         }
         let _ = self.sync();
-        for owed in self.backlog.iter().filter(|owed| owed.execution.is_none()) {
-            tracing::error!(entry = ?owed.entry, "a kill has no entry in the audit log");
+        for entry in self.owed.waiting_events() {
+            tracing::error!(?entry, "a kill has no entry in the audit log");
         }
     }
 }

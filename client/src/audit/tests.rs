@@ -133,7 +133,12 @@ fn a_file_without_an_entry_is_found() {
     fs::write(file(4), "").unwrap();
     let made = report(dir.path(), &[heads[3]]);
     assert_eq!((made.broken, made.head, made.incomplete.map(|i| i.bytes)), (None, Some(heads[3]), Some(0)));
+    fs::write(file(4), "{\"seq\":4").unwrap();
+    let torn = report(dir.path(), &[heads[3]]);
+    assert_eq!((torn.broken, torn.head, torn.incomplete.map(|i| i.bytes)), (None, Some(heads[3]), Some(8)));
     fs::rename(file(4), file(6)).unwrap();
+    assert_eq!(broken(dir.path(), &[]), no_entry(6), "the entries 4 and 5 are missing");
+    fs::write(file(6), "").unwrap();
     assert_eq!(broken(dir.path(), &[]), no_entry(6), "the entries 4 and 5 are missing");
     fs::remove_file(file(6)).unwrap();
     for rest in ["", "{\"seq\":1"] {

@@ -147,15 +147,18 @@ pub fn verify(chain: &ChainFiles, kept: &[Head]) -> Result<Report, AuditError> {
                 break;
             }
         }
-        if report.broken.is_none() && line == 0 {
+        // Of a file without a name of the agent's, an incomplete line is all that can be said.
+        let is_begun = line == 1 && report.incomplete.is_some() && named.is_some();
+        if report.broken.is_none() && (line == 0 || is_begun) {
             last = (path.clone(), 1);
             let first = (chain.chain == Some(Chain::Refusals)).then_some(1);
             let next = verifier.head().map(|head| head.sequence + 1).or(first);
             // The newest one is what a crash or a full disk leaves, right after it was made. The first one of changes is not:
             // an agent that cannot write its own start accepts nothing.
             if index + 1 == chain.files.len() && next.is_some() && *named == next {
-                report.incomplete = Some(Incomplete { file: path.clone(), line: 1, bytes: 0 });
+                report.incomplete.get_or_insert(Incomplete { file: path.clone(), line: 1, bytes: 0 });
             } else {
+                report.incomplete = None;
                 let sequence = named.or(next).unwrap_or(1);
                 report.broken = Some(Broken { file: path.clone(), line: 1, sequence, problem: Problem::NoEntry });
             }

@@ -69,6 +69,14 @@ pub(super) fn run(command: &VerifyCommand, json: bool) -> Result<Exit, Failure> 
             chains.push(ChainFiles { chain: Some(chain), files: vec![] });
         }
     }
+    let is_verified = |kept: &&KeptHead| chains.iter().any(|files| files.chain.is_none_or(|chain| chain == kept.chain));
+    if let Some(kept) = command.head.iter().find(|kept| !is_verified(kept)) {
+        let path = show::path(&command.log.path);
+        let message =
+            format!("--head {}: it is of the chain of {}, and {path} is no file of that", kept.head, kept.chain);
+        let hint = "name the directory, or a file of that chain; a head without refusals: before it is one of changes";
+        return Err(Failure::new(Exit::Usage, message).hint(hint));
+    }
     let mut reports = Vec::new();
     for files in &chains {
         // A file with a name of its own may be of either chain.
