@@ -159,7 +159,7 @@ impl ApiError {
             ApiError::Submit(SubmitError::DiskFull) => (Code::InsufficientStorage, true),
             ApiError::Submit(SubmitError::Directory(error)) => code_of_shortage(HostFault::classify(error)),
             ApiError::Submit(SubmitError::History(error)) => code_of_history(error),
-            ApiError::Submit(SubmitError::Task) => (Code::Internal, false),
+            ApiError::Submit(SubmitError::Task) | ApiError::Kill(KillError::Task) => (Code::Internal, false),
             ApiError::Kill(KillError::Unknown(_)) => (Code::UnknownExecution, true),
             ApiError::Kill(KillError::Ended(_)) => (Code::AlreadyEnded, true),
             ApiError::Kill(KillError::NotPermitted) => (Code::Forbidden, true),

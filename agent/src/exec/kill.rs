@@ -48,11 +48,26 @@ pub enum KillError {
     /// The history failed.
     #[error("cannot read the execution")]
     History(#[source] HistoryError),
+    /// The task panicked.
+    #[error("the agent failed while stopping the execution")]
+    Task,
 }
 
 impl Exec {
-    /// Stops an execution: a queued one ends at once, a running one when its shim has stopped it.
+    /// Stops an execution: a queued one ends at once, a running one when its shim has stopped it. Completes also when the caller
+    /// has disconnected: a kill that is on record is carried out.
     pub async fn kill(
+        self: &Arc<Self>,
+        permit: Permit,
+        id: &ExecutionId,
+        note: Option<String>,
+    ) -> Result<Execution, KillError> {
+        let (exec, id) = (self.clone(), id.clone());
+        let stopped = tokio::spawn(async move { exec.record_and_kill(&permit, &id, note.as_deref()).await });
+        stopped.await.unwrap_or(Err(KillError::Task))
+    }
+
+    async fn record_and_kill(
         self: &Arc<Self>,
         permit: &Permit,
         id: &ExecutionId,

@@ -84,5 +84,5 @@ pub(in crate::api) async fn kill(call: Call) -> Result<Response<Body>, ApiError>
             hidden(ApiError::UnknownExecution(id), reason)
         });
     };
-    Ok(json(202, &app.exec.kill(&permit, &id, asked.note.as_deref()).await?))
+    Ok(json(202, &app.exec.kill(permit, &id, asked.note).await?))
 }

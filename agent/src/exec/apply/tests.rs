@@ -5,10 +5,12 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use packs_schema::agent::config::AuditConfig;
 use packs_schema::agent::execution::{Exit, Started, State, file};
+use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::Execution;
-use packs_schema::base::name::{ExecutionId, InstanceId};
+use packs_schema::base::name::{ExecutionId, InstanceId, Principal};
 use serde_json::json;
 
 use super::super::{Budget, Exec, Launcher, Settings};
@@ -108,6 +110,25 @@ async fn the_directory_of_an_execution_is_not_watched_once_its_end_is_known() {
     let ended = site.exec.wait(&id, Duration::from_secs(10)).await.unwrap().unwrap();
     assert_eq!(ended.state, State::Succeeded);
     assert_eq!(watch(&site), None);
+}
+
+#[tokio::test]
+async fn a_kill_whose_caller_has_gone_is_carried_out() {
+    let site = Site::new().await;
+    let id = site.add(1).await;
+    let action = site.exec.lock().live[&id].record.action.clone();
+    let permit = site.exec.access.enter_local(&[Verb::Kill]).unwrap().may(&action, None).unwrap();
+    // As at the end of its connection: begun, and dropped.
+    assert!(site.exec.kill(permit, &id, None).now_or_never().is_none());
+    let request = site.exec.directory(&id).join(file::KILL);
+    for _ in 0..1000 {
+        if request.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(request.exists(), "it is on record, and was not carried out");
+    assert_eq!(site.exec.view(&id).await.unwrap().unwrap().killed_by, Some(Principal::local_root()));
 }
 
 #[tokio::test]
