@@ -94,6 +94,9 @@ async fn a_start_needs_values_that_a_grant_allows() {
         assert!(refused.code == 2 && refused.stderr.contains(said) && refused.stdout.is_empty(), "{refused:?}");
     }
     assert_eq!(check(&["push", "probe"]).code, 4);
+    let metrics = check(&["metrics"]);
+    assert!(metrics.code == 0 && metrics.stdout.contains("allowed by grant 2"), "included in read: {metrics:?}");
+    assert_eq!(send(agent.address(), Some(&ann), Call::get("/v1/metrics")).await.unwrap().status, 200);
     let reserved = check(&["approve", "probe.typed", "name=users"]);
     assert!(reserved.code == 4 && reserved.stderr.contains("approve is reserved"), "{reserved:?}");
     let push = bolt.run(["can-i", "push", "probe.typed"]);
@@ -103,6 +106,9 @@ async fn a_start_needs_values_that_a_grant_allows() {
         let pushes = check(&["push", same]);
         assert!(pushes.code == 0 && pushes.stdout.contains("allowed by grant 1"), "{pushes:?}");
     }
+    fs::write(&file, grant("ann", "\"run\"", "\"*\"", "").replace("spiffe://bolt.local/ann", "local://*")).unwrap();
+    let local = bolt.run(["grants", "check", "--grants", &file, "--as", "local://root", "run", "probe.hello"]);
+    assert!(local.code == 4 && local.stderr.contains("agents refuse it") && local.stdout.is_empty(), "{local:?}");
     fs::write(&file, grant("ann", "\"push\"", "\"probe.*\"", "classes = [\"diagnostic\"]")).unwrap();
     let some = check(&["push", "probe"]);
     assert!(some.code == 4 && some.stdout.contains("no: it is for diagnostic actions only"), "{some:?}");

@@ -229,6 +229,23 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_included_in_read() {
+        let grants = Grants::parse(TEXT).unwrap();
+        let (ann, disk) = (Principal::new("spiffe://x/oncall/ann").unwrap(), ActionRef::new("linux.disk").unwrap());
+        for (action, allowed) in [(disk, true), (ActionRef::new("cassandra.clear_x").unwrap(), false)] {
+            let found = grants.find(&ann, Verb::Metrics, &action, Some(Class::Diagnostic)).is_some();
+            assert_eq!(found, allowed, "{action}");
+            assert_eq!(found, grants.find(&ann, Verb::Read, &action, Some(Class::Diagnostic)).is_some());
+        }
+        assert!(grants.allows_any(&ann, Verb::Metrics));
+        let robot = Principal::new("spiffe://x/robot").unwrap();
+        assert!(!grants.allows_any(&robot, Verb::Metrics), "run gives no metrics");
+        let scraper =
+            Grants::parse("[[grant]]\nprincipal = \"a://b\"\nverbs = [\"metrics\"]\nactions = [\"*\"]\n").unwrap();
+        assert!(!scraper.allows_any(&Principal::new("a://b").unwrap(), Verb::Read), "nor do metrics give read");
+    }
+
+    #[test]
     fn a_matching_grant_is_reported_with_number_and_line() {
         let grants = Grants::parse(TEXT).unwrap();
         let who = Principal::new("spiffe://x/robot").unwrap();

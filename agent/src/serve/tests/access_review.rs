@@ -17,6 +17,7 @@ async fn an_access_review_names_the_grant_that_decides() {
     let api = start().await;
     let root = leaf(&api.issuer, &["spiffe://x/root"], |_| {});
     let ann = leaf(&api.issuer, &["spiffe://x/ann"], |_| {});
+    let runner = leaf(&api.issuer, &["spiffe://x/runner"], |_| {});
     let seen = review(&api, &ann, "verb=run&action=linux.seen").await;
     assert_eq!(seen["grant"], json!({"number": 2, "line": 6}), "{seen}");
     assert_eq!(
@@ -34,8 +35,10 @@ async fn an_access_review_names_the_grant_that_decides() {
         (&root, "verb=run&action=linux.*", true),
         (&ann, "verb=sync", true),
         (&ann, "verb=run", true),
-        (&root, "verb=metrics", false),
+        (&runner, "verb=metrics", false),
         (&ann, "verb=metrics", true),
+        // Included in read: the route answers.
+        (&root, "verb=metrics", true),
     ] {
         let review = review(&api, caller, query).await;
         assert_eq!(review["allowed"], allowed, "{query}: {review}");

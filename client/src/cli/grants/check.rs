@@ -85,6 +85,11 @@ fn fact(text: &str) -> Result<(String, String), String> {
 /// Runs `bolt grants check`.
 pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
     let asked = object(command)?;
+    if command.principal.is_local() {
+        let message = format!("{} is a name of local access: agents refuse it in certificates", command.principal);
+        let hint = "a grant to it gives nothing; root of the instance reads and kills without one (`bolt local`)";
+        return Err(Failure::new(Exit::Refused, message).hint(hint));
+    }
     let grants = read_grants(&command.grants)?;
     let (class, values) = action(command)?;
     let facts = facts(&command.facts)?;

@@ -157,7 +157,7 @@ impl Grant {
     }
 
     fn check_verb(&self, question: &Question<'_>) -> Option<Mismatch<'_>> {
-        let gives = self.verbs.contains(&question.verb);
+        let gives = self.has_verb(question.verb);
         (!gives).then(|| Mismatch::Verb(self.verbs.iter().copied().collect()))
     }
 

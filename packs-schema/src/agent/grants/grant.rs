@@ -93,7 +93,12 @@ impl Grant {
 
     /// True if it is in effect and gives the principal the verb, on whatever.
     pub(super) fn gives(&self, who: &Principal, verb: Verb) -> bool {
-        self.is_in_effect() && self.verbs.contains(&verb) && self.principal.covers(who)
+        self.is_in_effect() && self.has_verb(verb) && self.principal.covers(who)
+    }
+
+    /// True if the verb is one of its own, or included in one.
+    pub(super) fn has_verb(&self, verb: Verb) -> bool {
+        self.verbs.contains(&verb) || (verb == Verb::Metrics && self.verbs.contains(&Verb::Read))
     }
 
     pub(super) fn matches(&self, action: &str) -> bool {
