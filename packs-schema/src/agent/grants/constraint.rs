@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::base::finding::Severity;
 use crate::pack::param::check::check;
-use crate::pack::param::{Required, Schema};
+use crate::pack::param::{Items, Required, Schema};
 
 /// Constraint on the value of a parameter: a schema that it must fit, besides that of the action.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -51,8 +51,9 @@ impl Constraint {
     }
 }
 
-/// True if the value and those inside it have a type that the schema restricts. In JSON Schema `pattern` lets every number and list
-/// pass; in a constraint, `pattern` without `type` means text, or another type of the parameter would escape it.
+/// True if the value and those inside it have a type that the schema restricts, and what the schema names inside it is there. In
+/// JSON Schema `pattern` lets every number and list pass; in a constraint, `pattern` without `type` means text, or another type
+/// of the parameter would escape it. So would an absent property, for which an action may have a value of its own.
 fn is_of_meant_type(schema: &Schema, value: &Value) -> bool {
     let text = schema.pattern.is_some() || schema.min_length.is_some() || schema.max_length.is_some();
     let number = schema.minimum.is_some() || schema.maximum.is_some() || schema.multiple_of.is_some();
@@ -77,13 +78,18 @@ fn is_of_meant_type(schema: &Schema, value: &Value) -> bool {
             Value::Null | Value::Bool(_) => false,
         };
     fits && match value {
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .all(|(index, item)| schema.for_item(index).is_none_or(|schema| is_of_meant_type(schema, item))),
-        Value::Object(properties) => properties.iter().all(|(name, property)| {
-            schema.for_property(name).into_iter().all(|schema| is_of_meant_type(schema, property))
-        }),
+        Value::Array(items) => {
+            let named = if let Some(Items::Each(each)) = &schema.items { each.len() } else { 0 };
+            let is_meant =
+                |(at, item): (usize, &Value)| schema.for_item(at).is_none_or(|schema| is_of_meant_type(schema, item));
+            items.len() >= named && items.iter().enumerate().all(is_meant)
+        }
+        Value::Object(properties) => {
+            let is_meant = |(name, property): (&String, &Value)| {
+                schema.for_property(name).into_iter().all(|schema| is_of_meant_type(schema, property))
+            };
+            schema.properties.keys().all(|name| properties.contains_key(name)) && properties.iter().all(is_meant)
+        }
         _ => true,
     }
 }
@@ -117,5 +123,23 @@ mod tests {
         assert!(!allows(items.clone(), json!("system")) && !allows(items, json!(["app_a", ["system"]])));
         assert!(allows(json!({"type": ["string", "null"], "pattern": "^app_"}), json!(null)), "a written type decides");
         assert!(allows(json!({"enum": [1, "one"]}), json!(1)));
+    }
+
+    #[test]
+    fn what_is_absent_inside_a_value_fits_no_constraint() {
+        let allows = |schema: &Value, value: Value| {
+            serde_json::from_value::<Constraint>(schema.clone()).unwrap().allows(Some(&value))
+        };
+        let mode = json!({"properties": {"mode": {"enum": ["safe"]}}});
+        assert!(allows(&mode, json!({"mode": "safe"})) && allows(&mode, json!({"mode": "safe", "more": 1})));
+        for other in [json!({}), json!({"mode": null}), json!({"mode": "force"}), json!({"Mode": "safe"})] {
+            assert!(!allows(&mode, other.clone()), "{other}");
+        }
+        let nested = json!({"items": {"properties": {"keyspace": {"pattern": "^app_"}}}});
+        assert!(allows(&nested, json!([{"keyspace": "app_a"}])) && allows(&nested, json!([])));
+        assert!(!allows(&nested, json!([{"keyspace": "app_a"}, {}])));
+        let places = json!({"items": [{"enum": ["status"]}, {"maximum": 10}]});
+        assert!(allows(&places, json!(["status", 10])) && allows(&places, json!(["status", 10, "more"])));
+        assert!(!allows(&places, json!([])) && !allows(&places, json!(["status"])));
     }
 }
