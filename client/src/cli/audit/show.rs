@@ -20,6 +20,7 @@ An entry is written before the call is carried out (accepted), or after it (done
 `start`; `load` and `reload` of a file of its configuration, failed if the content is not in effect; and `change` of
 agent.toml, which the next start reads. Of equal refusals within a minute the first has an entry, and one more has the
 count of the others. With --json, one object for each line.
+`recover` is about the files of the log: damage that was found, or a disk that took no entry.
 
 Exit code 1 when a line is no entry, 5 when a file cannot be read.
 
