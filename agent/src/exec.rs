@@ -55,6 +55,7 @@ mod retention;
 mod segments;
 mod spare_directories;
 mod start;
+mod starts_to_write;
 mod state;
 mod submit;
 pub mod tail;

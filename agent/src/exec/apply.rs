@@ -7,7 +7,6 @@
 //! Changes come from `reconcile` (what the directory says) or from a decision of the api ([`Exec::abort`]). A change that is
 //! not in the history is never shown, but for `running`; an end is committed with `synchronous = FULL` before any caller sees it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,21 +29,6 @@ const RETRY_PAUSE: Duration = Duration::from_secs(2);
 const WRITE_STARTED_AFTER: Duration = Duration::from_millis(100);
 /// Health code: the history cannot be written.
 const HISTORY_FAILED: &str = "history_failed";
-
-/// Executions whose change to `running` is written later, each with the time, the oldest first. One task sees to all of them:
-/// most have ended by then, and a timer for each would wake this process twice.
-#[derive(Debug, Default)]
-pub(super) struct StartsToWrite {
-    waiting: VecDeque<(Instant, ExecutionId)>,
-    has_task: bool,
-}
-
-#[cfg(test)]
-impl StartsToWrite {
-    fn len(&self) -> usize {
-        self.waiting.len()
-    }
-}
 
 impl Exec {
     /// Ends an execution without an exit record of a shim.
@@ -117,12 +101,8 @@ impl Exec {
     }
 
     fn write_started_later(self: &Arc<Self>, id: &ExecutionId) {
-        let has_task = {
-            let starts = &mut self.lock().starts_to_write;
-            starts.waiting.push_back((Instant::now() + WRITE_STARTED_AFTER, id.clone()));
-            std::mem::replace(&mut starts.has_task, true)
-        };
-        if !has_task {
+        let needs_task = self.lock().starts_to_write.add(Instant::now() + WRITE_STARTED_AFTER, id.clone());
+        if needs_task {
             tokio::spawn(self.clone().write_starts());
         }
     }
@@ -131,33 +111,15 @@ impl Exec {
     async fn write_starts(self: Arc<Self>) {
         while let Some(at) = self.next_start_to_write() {
             tokio::time::sleep_until(at).await;
-            let due = self.take_due_starts();
+            let due = self.lock().starts_to_write.take_due();
             futures_util::future::join_all(due.iter().map(|id| self.write_started_of(id))).await;
         }
     }
 
-    /// Returns the time of the next start to write, and forgets those that have been written, as with their ends. `None`: the
-    /// task ends.
     fn next_start_to_write(&self) -> Option<Instant> {
         let mut tables = self.lock();
         let Tables { live, starts_to_write, .. } = &mut *tables;
-        let is_unwritten =
-            |id: &ExecutionId| live.get(id).is_some_and(|live| !live.ending && !live.unwritten.is_empty());
-        while let Some((at, id)) = starts_to_write.waiting.front() {
-            if is_unwritten(id) {
-                return Some(*at);
-            }
-            starts_to_write.waiting.pop_front();
-        }
-        starts_to_write.has_task = false;
-        None
-    }
-
-    fn take_due_starts(&self) -> Vec<ExecutionId> {
-        let waiting = &mut self.lock().starts_to_write.waiting;
-        let now = Instant::now();
-        let due = waiting.iter().take_while(|(at, _)| *at <= now).count();
-        waiting.drain(..due).map(|(_, id)| id).collect()
+        starts_to_write.next(|id| live.get(id).is_some_and(|live| !live.ending && !live.unwritten.is_empty()))
     }
 
     async fn write_started_of(self: &Arc<Self>, id: &ExecutionId) {

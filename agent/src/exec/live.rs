@@ -17,8 +17,8 @@ use tokio::task::AbortHandle;
 
 use super::Exec;
 use super::admission::{AdmissionRules, Slots};
-use super::apply::StartsToWrite;
 use super::caller_limits::CallerLimits;
+use super::starts_to_write::StartsToWrite;
 use super::state::Ownership;
 use super::watch::WatchLevel;
 

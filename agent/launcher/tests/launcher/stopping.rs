@@ -205,7 +205,9 @@ fn a_chain_of_short_lived_processes_ends_with_its_action() {
         let is_free = std::fs::File::open(&held).unwrap().try_lock().is_ok();
         assert_eq!(ended.exit.state, State::Succeeded);
         assert!(is_free, "something of it lives: {:?}", ended.exit);
-        let Some(left) = ended.exit.leftovers.clone() else { panic!("not killed: {:?}, {}", ended.exit, ended.stderr()) };
+        let Some(left) = ended.exit.leftovers.clone() else {
+            panic!("not killed: {:?}, {}", ended.exit, ended.stderr())
+        };
         assert!(left.after_term > 0 && left.after_subreaper == 0, "{left:?}");
     }
 }

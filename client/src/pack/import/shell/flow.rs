@@ -9,6 +9,7 @@ use super::limit::{Input, Limit};
 mod graph;
 mod named;
 mod needs;
+mod variable_names;
 
 use graph::{Graph, Origins, Taint};
 

@@ -204,7 +204,7 @@ impl Arguments {
     fn operand(&self) -> Role {
         match self.operands {
             0 if self.announced => Role::Code,
-            // What code that it reads does with them is not known.
+            // Nothing is known of what code that it reads does with them.
             _ if self.stdin && !self.announced && self.is_shell() => Role::Unknown,
             _ if self.announced || self.stdin => Role::Data,
             _ if self.code => self.grammar.after_code,

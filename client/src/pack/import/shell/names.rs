@@ -3,7 +3,7 @@
 
 use super::flow::Need;
 use super::limit::Limit;
-use super::{Part, ScriptValue, manages_services, readers};
+use super::{Part, ScriptValue};
 
 /// Constructs of arithmetic.
 const ARITHMETIC: &[&str] = &["((", "$[", "let ", "declare -i", "typeset -i", "local -i", "[$", "[\u{1}"];
@@ -11,27 +11,6 @@ const ARITHMETIC: &[&str] = &["((", "$[", "let ", "declare -i", "typeset -i", "l
 const COMPARING: &[&str] = &[" -eq ", " -ne ", " -lt ", " -le ", " -gt ", " -ge "];
 /// References to variables by a name.
 const REFERENCES: &[&str] = &["declare -n", "typeset -n", "local -n"];
-/// Readers that take a word for what it is, or assign a variable and evaluate none.
-const HARMLESS: &[&str] = &[
-    "[",
-    "[[",
-    "test",
-    "read",
-    "mapfile",
-    "readarray",
-    "unset",
-    "getopts",
-    "printf",
-    "wait",
-    "git",
-    "nmap",
-    "export",
-    "declare",
-    "local",
-    "typeset",
-    "readonly",
-];
-
 /// Limits all other values of a script that evaluates variables by their names, if one of `read`, which a shell reads as code, may
 /// be such a name.
 pub(super) fn limit_others(
@@ -64,10 +43,4 @@ pub(super) fn limit_others(
         }
     }
     needs.sort_by_key(|(index, _)| *index);
-}
-
-/// True for a reader to which a word of code may be the name of a variable.
-pub(super) fn reads_names(reader: &str) -> bool {
-    let is_other = readers::grammar(reader).is_some_and(|grammar| !grammar.shell && !grammar.names.is_empty());
-    !(is_other || manages_services(reader) || HARMLESS.contains(&reader) || reader.starts_with("an option of "))
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::graph::{Graph, Origins, Reader, Taint};
 use super::named::{self, Named};
+use super::variable_names::reads_names;
 use super::{Facts, Need, Source, Split, Use, is_positional, of};
 use crate::pack::import::shell::files::{self, Files, InFile, Written};
 use crate::pack::import::shell::limit::Limit;
-use crate::pack::import::shell::{Refused, ScriptValue, names, programs};
+use crate::pack::import::shell::{Refused, ScriptValue, programs};
 
 /// Needs of a script.
 #[derive(Debug, Default)]
@@ -203,7 +204,7 @@ impl Reading<'_> {
     }
 
     fn limit(&mut self, index: usize, limit: Limit, reader: &str, followed: bool) {
-        if limit >= Limit::Path && names::reads_names(reader) {
+        if limit >= Limit::Path && reads_names(reader) {
             self.done.by_shell.insert(index);
         }
         let before = self.limits.get(&index);
