@@ -25,7 +25,7 @@ pub use lint::lint;
 pub use path::{MAX_PATH, PathError, check_path};
 #[cfg(feature = "yaml")]
 pub use read::{FileReader, config_schema, read};
-pub use requirements::{MAX_REQUIREMENTS, Requirement, RequirementError, requirements};
+pub use requirements::{MAX_REQUIREMENTS, Requirement, RequirementError, requirements, without_comments};
 
 use crate::base::finding::Finding;
 use crate::pack::action::{Action, ActionFile};

@@ -246,6 +246,11 @@ fn source_is_not_built_unless_the_site_allows_it() {
     bench.offer_needing("demo", "1.1.1", "evil==1.0\n");
     let failed = bench.expect_failure("environment", "");
     assert!(!failed.message.contains("allow_source"), "{failed:?}");
+    // Nor by an option in what is a comment, but not in the encoding that another comment declares.
+    bench.config.python.allow_source = false;
+    bench.offer_needing("demo", "1.1.2", "# coding: utf-7\n# +AAo---no-binary :all:\nevil==1.0\n");
+    bench.expect_failure("check", "declares an encoding");
+    assert!(!mark.exists(), "code of the source distribution was run");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use packs_schema::agent::config::PythonConfig;
 use packs_schema::agent::python::{self, Interpreter};
 use packs_schema::agent::store::{self, MANIFEST, META, Manifest, ManifestFile, StoredVenv, VENV};
 use packs_schema::base::name::Digest;
+use packs_schema::pack::contents::without_comments;
 use sha2::{Digest as _, Sha256};
 
 use super::process::{Ended, run};
@@ -47,7 +48,7 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
         disk::remove_directory_if_there(&scratch)?;
         disk::make_directory(venvs, 0o755)?;
         disk::make_directory(&scratch, 0o700)?;
-        disk::write_new(&scratch.join("requirements.txt"), order.requirements.as_bytes(), 0o600)
+        disk::write_new(&scratch.join("requirements.txt"), without_comments(order.requirements).as_bytes(), 0o600)
     };
     prepared().map_err(|e| format!("cannot prepare a virtual environment: {e}"))?;
     let python = |program: &Path| {

