@@ -14,7 +14,7 @@ use packs_schema::base::name::Digest;
 use packs_schema::pack::contents::without_comments;
 use sha2::{Digest as _, Sha256};
 
-use super::process::{Ended, run};
+use super::process::{Ended, run, run_unless};
 use crate::sync::disk;
 
 /// Maximum size of an environment, in bytes.
@@ -88,7 +88,8 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     let alarm = left.as_secs().saturating_add(5);
     install.args(python::install_arguments(order.config, pip, &list, alarm, order.hashed));
     install.arg("--log").arg(&log);
-    let installed = run(install, left).map_err(|e| format!("cannot run pip: {e}"))?;
+    let installed = run_unless(install, left, || excess(&home).or_else(|| excess(&scratch)))
+        .map_err(|e| format!("cannot run pip: {e}"))?;
     if !installed.succeeded() {
         let said = failed("pip cannot install what requirements.txt asks for", &installed);
         let cause = said.contains("No matching distribution").then(|| refusal(&log, order.config)).flatten();
@@ -96,6 +97,30 @@ pub(super) fn build(venvs: &Path, order: &Order<'_>) -> Result<(), String> {
     }
     disk::remove_directory_if_there(&scratch).map_err(|e| format!("cannot remove {}: {e}", scratch.display()))?;
     finish(&home, order).map_err(|e| format!("cannot finish the virtual environment: {e}"))
+}
+
+/// Returns why pip must not go on: what it has unpacked, or downloaded, exceeds the limits of an environment already. Wheels may
+/// unpack to more than the disk holds before anything else looks at them.
+fn excess(directory: &Path) -> Option<String> {
+    let (mut bytes, mut entries, mut left) = (0_u64, 0_usize, vec![directory.to_owned()]);
+    while let Some(directory) = left.pop() {
+        // Files come and go meanwhile.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            entries += 1;
+            bytes = bytes.saturating_add(if meta.is_file() { meta.len() } else { 0 });
+            if entries > MAX_ENTRIES {
+                return Some(format!("it has more than {MAX_ENTRIES} files"));
+            }
+            if bytes > MAX_BYTES {
+                return Some(format!("it has more than {MAX_BYTES} bytes"));
+            }
+            if meta.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    None
 }
 
 /// Explains, from the end of pip's log file, why it found no matching distribution.
@@ -221,5 +246,25 @@ impl Tree<'_> {
             executable: mode & 0o100 != 0,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_larger_than_an_environment_may_be_is_noticed_while_it_grows() {
+        let temp = tempfile::tempdir().unwrap();
+        let inner = temp.path().join("lib/site-packages");
+        fs::create_dir_all(&inner).unwrap();
+        let grow = |name: &str, bytes| File::create(inner.join(name)).unwrap().set_len(bytes).unwrap();
+        grow("half", MAX_BYTES / 2);
+        // Links are not followed.
+        symlink(temp.path(), inner.join("again")).unwrap();
+        assert_eq!(excess(temp.path()), None);
+        grow("other", MAX_BYTES / 2 + 1);
+        assert_eq!(excess(temp.path()), Some(format!("it has more than {MAX_BYTES} bytes")));
+        assert_eq!(excess(&temp.path().join("none")), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use nix::unistd::Pid;
 const KEPT: usize = 32 << 10;
 /// Interval of checks of a process that has closed its output and has not ended.
 const INTERVAL: Duration = Duration::from_millis(10);
+/// Interval at which the caller may object to a process that runs.
+const ASKED: Duration = Duration::from_secs(2);
 /// Time limit for reading the output of a killed process.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -45,8 +48,10 @@ impl Drop for Entry {
 /// End of a program.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// Exit status; `None` if it was killed at the time limit.
+    /// Exit status; `None` if it was killed, at the time limit or for `objection`.
     pub(super) status: Option<ExitStatus>,
+    /// Objection of the caller for which it was killed.
+    pub(super) objection: Option<String>,
     /// End of the output of both streams, interleaved.
     pub(super) output: Vec<u8>,
 }
@@ -58,6 +63,9 @@ impl Ended {
 
     /// Describes the failure, without the output.
     pub(super) fn reason(&self, within: Duration) -> String {
+        if let Some(objection) = &self.objection {
+            return format!("{objection}, and it was killed");
+        }
         match self.status {
             None => format!("it took longer than {} s and was killed", within.as_secs()),
             Some(status) => match status.signal() {
@@ -74,7 +82,16 @@ impl Ended {
 }
 
 /// Runs `command` for at most `within`. Both output streams go to one pipe; standard input is empty.
-pub(super) fn run(mut command: Command, within: Duration) -> io::Result<Ended> {
+pub(super) fn run(command: Command, within: Duration) -> io::Result<Ended> {
+    run_unless(command, within, || None)
+}
+
+/// As [`run`], until `objection`, which is called every few seconds, gives a reason to kill it.
+pub(super) fn run_unless(
+    mut command: Command,
+    within: Duration,
+    objection: impl Fn() -> Option<String>,
+) -> io::Result<Ended> {
     let until = Instant::now() + within;
     let (reader, writer) = io::pipe()?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -89,13 +106,24 @@ pub(super) fn run(mut command: Command, within: Duration) -> io::Result<Ended> {
         end(&mut child);
         return Err(error);
     }
-    let output = receive.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
+    let mut objected = None;
+    let output = loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match receive.recv_timeout(left.min(ASKED)) {
+            Ok(output) => break Some(output),
+            Err(RecvTimeoutError::Timeout) if !left.is_zero() => objected = objection(),
+            Err(_) => break None,
+        }
+        if objected.is_some() {
+            break None;
+        }
+    };
     let status = wait(&mut child, if output.is_some() { until } else { Instant::now() })?;
     let output = match output {
         Some(output) => output,
         None => receive.recv_timeout(DRAIN).unwrap_or_default(),
     };
-    Ok(Ended { status, output })
+    Ok(Ended { status, objection: objected, output })
 }
 
 /// Waits for the exit status; `None` if the process was killed after `until`.
@@ -151,6 +179,18 @@ mod tests {
         assert!(!ended.succeeded() && ended.reason(Duration::ZERO).contains("status 3"), "{ended:?}");
         let ended = run(shell("head -c 200000 /dev/zero; echo end"), Duration::from_secs(60)).unwrap();
         assert!(ended.succeeded() && ended.output.len() == KEPT && ended.output.ends_with(b"end\n"));
+    }
+
+    #[test]
+    fn a_program_that_is_objected_to_is_killed_within_seconds() {
+        let temp = tempfile::tempdir().unwrap();
+        let mark = temp.path().join("mark");
+        let script = format!("echo said; echo > {}; sleep 600", mark.display());
+        let objection = || mark.exists().then(|| "it has too many files".to_owned());
+        let ended = run_unless(shell(&script), Duration::from_secs(500), objection).unwrap();
+        assert!(ended.status.is_none() && !ended.succeeded(), "{ended:?}");
+        assert_eq!(ended.reason(Duration::ZERO), "it has too many files, and it was killed");
+        assert_eq!(ended.output, b"said\n");
     }
 
     #[test]
