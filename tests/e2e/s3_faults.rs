@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use bolt_client::local::LocalAgent;
-use bolt_tests::bucket::{Bucket, follow};
+use bolt_tests::bucket::{Bucket, follow, location};
 use bolt_tests::http::Call;
 use bolt_tests::proxy::{Fault, Proxy};
 use bolt_tests::{Operator, PackSource, World, spec};
@@ -254,4 +254,27 @@ async fn an_outage_of_any_length_leaves_what_is_active_running() {
     until("recovery, by nobody's asking", async || agent.sync_status().unwrap().failure.is_none()).await;
     let health: Health = operator.send(Call::get("/v1/health")).await.json();
     assert!(!health.degraded, "{health:?}");
+}
+
+/// Commands of publishers list the bucket, which may answer without an end: within one page, or by page after page.
+#[test]
+fn a_listing_without_an_end_is_refused_within_bounds() {
+    let world = World::with_bucket();
+    world.publish(&PackSource::probe());
+    let proxy = Proxy::before(world.bucket().address());
+    let at = location(&world.bucket().url("bolt"), &proxy.endpoint());
+    let bolt = world.bolt(&[]);
+    let same = "<?xml version=\"1.0\"?><ListBucketResult><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>again</NextContinuationToken></ListBucketResult>";
+    for (fault, words) in [
+        (Fault::Endless, "cannot list s3://packs/bolt"),
+        (Fault::Swap(same.as_bytes().to_vec()), "the listing does not end: the same page again"),
+    ] {
+        proxy.heal();
+        proxy.fail("list-type=2", 1000, fault.clone());
+        let said = bolt.run(["repo", "status", "--repo", &at]);
+        assert!(said.code == 1 && said.stderr.contains("the archives could not be listed"), "{fault:?}: {said:?}");
+        assert!(said.stderr.contains(words), "{fault:?}: {said:?}");
+        assert!(proxy.passed().len() <= 20 && proxy.sent() <= 2 * MOST_SENT, "{fault:?}: {} bytes", proxy.sent());
+    }
 }

@@ -73,6 +73,9 @@ pub enum Problem {
     /// The object is larger than the maximum.
     #[error("larger than the maximum of {0} bytes")]
     TooLarge(u64),
+    /// The bucket goes on with a listing.
+    #[error("the listing does not end: {0}")]
+    EndlessListing(String),
     /// The SDK cannot build the request.
     #[error("invalid request: {0}")]
     Request(String),

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The server is untrusted: the SDK collects responses other than objects in memory, so they are limited to
-//! [`MAX_RESPONSE`] bytes.
+//! [`MAX_RESPONSE`] bytes, and a page of a listing to [`MAX_LISTING`].
 //!
 //! Must never: follow a redirect, or print a header, which may contain signatures and tokens.
 
@@ -36,8 +36,14 @@ use dial::Connection;
 #[cfg(feature = "ec2")]
 pub(crate) use tls::host_authorities;
 
-/// Maximum size of a response that is not an object, in bytes.
+/// Maximum size of a response that is neither an object nor a page of a listing, in bytes.
 const MAX_RESPONSE: usize = 1 << 20;
+/// Maximum size of a page of a listing, in bytes: 1000 keys of 1024 bytes, each of which may be encoded in three.
+const MAX_LISTING: usize = 4 << 20;
+/// Parameter of the SDK's requests for an object.
+const OBJECT: &str = "x-id=GetObject";
+/// Parameter of requests for a listing.
+const LISTING: &str = "list-type=2";
 /// Maximum number of idle connections.
 const MAX_IDLE: usize = 8;
 /// Maximum time for an idle connection to become ready.
@@ -155,18 +161,15 @@ impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let shared = Arc::clone(&self.shared);
         let (connect_timeout, response_timeout) = (self.connect_timeout, self.response_timeout);
-        let has_objects = !self.limited;
+        let limited = self.limited;
         HttpConnectorFuture::new(async move {
             let request = request.try_into_http1x().map_err(|e| HttpError::Request(e.to_string()))?;
-            let is_get = request.method() == Method::GET;
+            let max = max_response(request.method(), request.uri()).or(limited.then_some(MAX_RESPONSE));
             let response = shared.send(request, connect_timeout, response_timeout).await?;
-            let is_object = has_objects && is_get && response.status().is_success();
-            let response = response.map(|body| {
-                if is_object {
-                    SdkBody::from_body_1_x(body)
-                } else {
-                    SdkBody::from_body_1_x(Limited::new(body, MAX_RESPONSE))
-                }
+            let is_success = response.status().is_success();
+            let response = response.map(|body| match max {
+                None if is_success => SdkBody::from_body_1_x(body),
+                max => SdkBody::from_body_1_x(Limited::new(body, max.unwrap_or(MAX_RESPONSE))),
             });
             Ok(HttpResponse::try_from(response).map_err(|e| HttpError::Request(e.to_string()))?)
         })
@@ -231,6 +234,16 @@ impl Shared {
         if idle.len() < MAX_IDLE {
             idle.push((key, connection));
         }
+    }
+}
+
+/// Returns the maximum size of the response to a request, in bytes; `None` for an object, which its reader limits.
+fn max_response(method: &Method, uri: &Uri) -> Option<usize> {
+    let has = |parameter| uri.query().is_some_and(|query| query.split('&').any(|part| part == parameter));
+    match *method {
+        Method::GET if has(OBJECT) => None,
+        Method::GET if has(LISTING) => Some(MAX_LISTING),
+        _ => Some(MAX_RESPONSE),
     }
 }
 

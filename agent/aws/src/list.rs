@@ -10,6 +10,12 @@ use crate::percent;
 
 /// Number of objects on a page, at most.
 const PAGE: i32 = 1000;
+/// Maximum number of pages of a listing; a page may hold few objects.
+const MAX_PAGES: usize = 10_000;
+/// Maximum number of objects of a listing.
+const MAX_OBJECTS: usize = 1_000_000;
+/// Maximum length of a key, in bytes: that of S3.
+const MAX_KEY: usize = 1024;
 
 /// An object of the repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +29,7 @@ pub struct ListedObject {
 }
 
 impl Bucket {
-    /// Lists all objects of the repository.
+    /// Lists all objects of the repository. A listing that does not end is an error.
     pub async fn list(&self) -> Result<Vec<ListedObject>, BucketError> {
         self.list_below("", usize::MAX).await
     }
@@ -31,18 +37,19 @@ impl Bucket {
     /// Lists the objects whose names begin with `start`, in the order of their names, at most `max` of them.
     pub async fn list_below(&self, start: &str, max: usize) -> Result<Vec<ListedObject>, BucketError> {
         let prefix = self.url.key("");
-        let mut listed = Vec::new();
-        let mut token = None;
-        loop {
+        let (mut listed, mut token) = (Vec::new(), None::<String>);
+        let endless = |why: String| Err(self.failed("list", "", Problem::EndlessListing(why)));
+        for _ in 0..MAX_PAGES {
             let request = self.client.list_objects_v2().bucket(self.url.bucket()).prefix(self.url.key(start));
             let left = i32::try_from(max - listed.len()).ok().filter(|left| *left < PAGE);
             // XML cannot hold the control characters that a hostile name may have.
             let request = request.set_max_keys(left).encoding_type(EncodingType::Url);
-            let page = request.set_continuation_token(token).send().await;
+            let page = request.set_continuation_token(token.clone()).send().await;
             let page = page.map_err(|error| self.failed("list", "", Problem::of(error)))?;
             let is_encoded = page.encoding_type() == Some(&EncodingType::Url);
             for object in page.contents() {
-                let Some(key) = object.key().and_then(|key| decoded(key, is_encoded)) else { continue };
+                let key = object.key().and_then(|key| decoded(key, is_encoded));
+                let Some(key) = key.filter(|key| key.len() <= MAX_KEY) else { continue };
                 let Some(name) = key.strip_prefix(&prefix) else { continue };
                 if !name.starts_with(start) || listed.len() == max {
                     continue;
@@ -54,11 +61,14 @@ impl Bucket {
                     modified_ms: modified.and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
                 });
             }
-            token = page.next_continuation_token;
-            if token.is_none() || listed.len() == max {
-                return Ok(listed);
+            match page.next_continuation_token {
+                next if next.is_none() || listed.len() == max => return Ok(listed),
+                _ if listed.len() > MAX_OBJECTS => return endless(format!("more than {MAX_OBJECTS} objects")),
+                next if next == token => return endless("the same page again".to_owned()),
+                next => token = next,
             }
         }
+        endless(format!("more than {MAX_PAGES} pages"))
     }
 
     /// Removes an object. Idempotent.

@@ -126,6 +126,19 @@ async fn a_refusing_proxy_and_a_wrong_server_are_reported() {
 }
 
 #[test]
+fn only_objects_have_no_limit_here() {
+    let max = |method: &Method, uri: &str| max_response(method, &uri.parse().unwrap());
+    assert_eq!(max(&Method::GET, "/packs/bolt/metadata/timestamp.json?x-id=GetObject"), None);
+    assert_eq!(max(&Method::GET, "http://127.0.0.1/packs?list-type=2&prefix=bolt%2F"), Some(MAX_LISTING));
+    for other in
+        ["/packs/x-id=GetObject", "/federation/credentials?role_name=x", "/latest/meta-data/", "/?x-id=GetObjectAcl"]
+    {
+        assert_eq!(max(&Method::GET, other), Some(MAX_RESPONSE), "{other}");
+    }
+    assert_eq!(max(&Method::PUT, "/packs/a?x-id=GetObject"), Some(MAX_RESPONSE));
+}
+
+#[test]
 fn a_connection_of_a_blocked_runtime_is_not_reused() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (servers, stands_still) = (runtime(), runtime());

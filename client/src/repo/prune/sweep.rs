@@ -54,7 +54,8 @@ pub(super) fn sweep(state: &State, storage: &Storage, policy: &Policy, now_ms: u
         if !policy.dry_run {
             storage.remove(&file.name)?;
         }
-        swept.bytes += file.bytes;
+        // A bucket may tell any length.
+        swept.bytes = swept.bytes.saturating_add(file.bytes);
         swept.files.insert(file.name.clone());
     }
     Ok(swept)
