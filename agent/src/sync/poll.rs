@@ -18,6 +18,7 @@ use packs_schema::agent::rest::{BootMoment, EmptyChannel, FailedVersion, Rollout
 use packs_schema::base::name::{PackName, PackVersion};
 use packs_schema::delivery::facts::Facts;
 
+use super::attempts::Attempt;
 use super::choose::{Choice, Chosen, OfChannel, choose, empty_channel, packs};
 use super::clock::Clock;
 use super::error::{PackFailure, Step, SyncError};
@@ -273,6 +274,7 @@ impl Poll<'_> {
 
     async fn install(&self, metadata: &Metadata, chosen: Chosen) -> Result<activate::Activated, PackFailure> {
         let Poll { config, store, .. } = *self;
+        let _attempt = Attempt::of_version(store, self.clock, &chosen)?;
         let fetched = fetch::fetch(metadata, store, chosen, config.repository.max_pack).await?;
         let verified = fetched.verify()?;
         let staged = unpack::unpack(store, verified)?;
@@ -316,8 +318,6 @@ impl Poll<'_> {
             };
             if let Some(before) = self.failed_before(&pack).filter(of_venv)
                 && self.occasion != Occasion::Asked
-            // Written by an earlier version.
-            && !self.before.expires.is_empty()
                 && !self.is_due(&pack, before)
             {
                 newly_failed.push((pack, before.clone()));

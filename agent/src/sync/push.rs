@@ -39,6 +39,7 @@ use packs_schema::base::name::{Digest, PackName, PackVersion};
 use packs_schema::pack::action::LeftoverPolicy;
 use tough::TargetName;
 
+use super::attempts::Attempt;
 use super::choose::Chosen;
 use super::clock::Clock;
 use super::error::{PackFailure, Step};
@@ -221,6 +222,8 @@ fn install(
         target,
         dev: Some(dev.clone()),
     };
+    // In memory or time it may need more than the process has: then no poll would get beyond it.
+    let _attempt = Attempt::of_push(store, clock, &request.id)?;
     let archive = inbox.archive(&archive_file(&request.id)).or_else(|e| refuse(Code::Internal, e.to_string()))?;
     let fetched = fetch::receive(store, chosen, archive)?;
     let staged = unpack::unpack(store, fetched.verify()?)?;

@@ -95,6 +95,15 @@ impl Bench {
         Some(stored.pack.version.to_string())
     }
 
+    /// Leaves the record of processes that ended this often in the middle of installing `what`; returns its file.
+    pub(super) fn ended_on(&self, what: &str, times: u32) -> PathBuf {
+        let file = self.store().join(".tuf/attempts.json");
+        let boot = clock::Clock::read().unwrap().boot;
+        let record = serde_json::json!({"format": 1, "boot": boot, "begun": {what: times}});
+        fs::write(&file, record.to_string()).unwrap();
+        file
+    }
+
     /// Polls, and expects the pack to fail at `step` with demo 1.0.0 as it was.
     pub(super) fn expect_failure(&self, step: &str, words: &str) -> FailedVersion {
         let before = tree(&self.store().join("demo"));

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use sha2::Digest as _;
 
 use super::archive::{archive, file, pack};
 use super::*;
@@ -310,4 +311,35 @@ fn a_channel_without_packs_beside_others_is_reported_until_it_has_one() {
     bench.take_back("1.0.0");
     bench.due().unwrap();
     assert_eq!((bench.current("demo"), bench.status().channel_empty), (None, None));
+}
+
+#[test]
+fn a_version_on_which_the_sync_ends_holds_up_no_other_pack() {
+    let mut bench = Bench::active();
+    let bytes = archive(&pack("demo", "1.1.0"));
+    let digest: String = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+    bench.offer("other", "1.0.0", &pack("other", "1.0.0"));
+    bench.repository.publish();
+    let file = bench.ended_on(&format!("demo {digest}"), 2);
+    bench.expect_failure("check", "the sync ended in the middle of installing this version");
+    assert_eq!(bench.current("other").as_deref(), Some("1.0.0"));
+    // It is tried again, at once when a caller asks for it; a version that is installed leaves nothing.
+    assert!(file.exists());
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "{:?}", bench.status());
+    assert!(!file.exists() && bench.status().failed.is_empty());
+}
+
+#[test]
+fn a_version_on_which_the_sync_ended_once_is_installed_by_the_next_poll() {
+    let mut bench = Bench::active();
+    let bytes = archive(&pack("demo", "1.1.0"));
+    let digest: String = sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    bench.offer("demo", "1.1.0", &pack("demo", "1.1.0"));
+    bench.repository.publish();
+    let file = bench.ended_on(&format!("demo {digest}"), 1);
+    bench.poll().unwrap();
+    assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "{:?}", bench.status());
+    assert!(!file.exists());
 }

@@ -449,3 +449,14 @@ fn a_push_whose_site_configuration_does_not_fit_is_refused() {
     let id = bench.request(1, "demo", "2.0.0", &archive, |_| {});
     bench.expect_refusal(&id, Code::InvalidPack, "demo.yaml: data must be given");
 }
+
+#[test]
+fn a_push_on_which_the_sync_ended_is_refused_and_may_be_repeated() {
+    let bench = Bench::allowing();
+    let bytes = archive(&pack("demo", "2.0.0"));
+    let id = bench.request(1, "demo", "2.0.0", &bytes, |_| {});
+    let file = bench.ended_on(&format!("push {id}"), 1);
+    bench.expect_refusal(&id, Code::InvalidPack, "the sync ended in the middle of installing this version");
+    assert!(!file.exists());
+    bench.pushed(2, "demo", "2.0.0", &bytes);
+}
