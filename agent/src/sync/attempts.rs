@@ -1,14 +1,14 @@
-//! Record of the versions that are being installed (`.tuf/attempts.json`), so that one on which this process ends does not keep all
-//! other packs from their updates, poll after poll. A pack may need more memory or processor time than the process may have, or
-//! meet a fault of it; all of these end the process, and nothing is written about the failure.
+//! Record of the versions that are being installed (`.tuf/attempts.json`), so that one on which this process ends does not keep
+//! all other packs from their updates, poll after poll. A pack may need more memory or processor time than the process may have,
+//! or meet a fault of it; all of these end the process, and nothing is written about the failure.
 //!
 //! ```text
 //!  (nothing) ──begin──▶ counted ──the process goes on──▶ (nothing)
 //!                          └────the process ends────▶ counted ──begin──▶ … as often as may be ──begin──▶ failure of the pack
 //! ```
 //!
-//! A restart of the agent, or a reboot, may end the process as well: a boot begins without a record, and the first end of a signed
-//! version counts for nothing yet.
+//! A restart of the agent, or a reboot, may end the process as well: a boot begins without a record, and the first end of a
+//! signed version counts for nothing yet.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,14 +1,13 @@
 //! Archives of published versions, verified against what is signed of them, for comparisons.
 
-use std::io::{Seek as _, Write as _};
+use std::io::Seek as _;
 
-use futures_util::StreamExt as _;
 use packs_schema::base::name::{ChannelName, PackName, PackVersion};
 use packs_schema::delivery::channel::{Channel, Rule, pack_target};
 
 use super::change::with_view;
-use super::state::{State, Viewed, target_name};
-use super::storage::Storage;
+use super::state::{State, Viewed};
+use super::storage::{Storage, StoredFile};
 use super::trust::View;
 use super::{RepoError, hex};
 use crate::pack::{ArchiveFile, PackError};
@@ -46,7 +45,7 @@ pub fn fetch(view: &View, pack: &PackName, wanted: &[Wanted]) -> Result<Vec<Fetc
                     (held.newest().version.clone(), held.rules)
                 }
             };
-            let archive = archive(state, storage, pack, &version).await?;
+            let archive = archive(state, storage, pack, &version)?;
             fetched.push(Fetched { version, rules, archive });
         }
         Ok(fetched)
@@ -62,7 +61,7 @@ async fn held(state: &State<Viewed>, pack: &PackName, channel: &ChannelName) -> 
     }
 }
 
-async fn archive(
+fn archive(
     state: &State<Viewed>,
     storage: &Storage,
     pack: &PackName,
@@ -72,31 +71,21 @@ async fn archive(
     let Some((_, target)) = state.find(&name) else {
         return Err(RepoError::Release(ReleaseError::NotPublished { pack: pack.clone(), version: version.clone() }));
     };
-    let bad = |problem: String| {
-        RepoError::Release(ReleaseError::BadArchive { pack: pack.clone(), version: version.clone(), problem })
+    let bad = |problem: &str| {
+        let (pack, version, problem) = (pack.clone(), version.clone(), problem.to_owned());
+        Err(RepoError::Release(ReleaseError::BadArchive { pack, version, problem }))
     };
-    let file = format!("targets/{}.{name}", hex(&target.hashes.sha256));
-    let archive = match state.repository().read_target(&target_name(&name)?).await {
-        Ok(Some(stream)) => {
-            let mut stream = std::pin::pin!(stream);
-            let failed = RepoError::file("write", std::env::temp_dir());
-            let mut temporary = tempfile::tempfile().map_err(failed)?;
-            while let Some(piece) = stream.next().await {
-                let piece = piece.map_err(|error| bad(error.to_string()))?;
-                temporary.write_all(&piece).map_err(RepoError::file("write", std::env::temp_dir()))?;
-            }
-            temporary.rewind().map_err(RepoError::file("read", std::env::temp_dir()))?;
-            ArchiveFile::copy_of(temporary, PackError::file("read", std::env::temp_dir()))?
+    let digest = hex(&target.hashes.sha256);
+    let mut temporary = tempfile::tempfile().map_err(RepoError::file("write", std::env::temp_dir()))?;
+    match storage.copy_target(&name, &digest, target.length, &mut temporary)? {
+        StoredFile::Missing => return bad("it is missing"),
+        StoredFile::Longer => return bad("it has more bytes than are signed"),
+        StoredFile::File(found) if found.bytes != target.length || found.sha256 != digest => {
+            return bad("its bytes are not those that were signed");
         }
-        // Retired versions are in an index of the publisher's, which the library does not read.
-        Ok(None) => {
-            let bytes = storage.read(&file)?.ok_or_else(|| bad("it is missing".to_owned()))?;
-            ArchiveFile::copy_of(bytes.as_slice(), PackError::file("read", "the archive"))?
-        }
-        Err(error) => return Err(bad(error.to_string())),
-    };
-    if archive.size_bytes() != target.length || archive.digest().as_str() != hex(&target.hashes.sha256) {
-        return Err(bad("its bytes are not those that were signed".to_owned()));
+        StoredFile::File(_) => {}
     }
-    Ok(archive)
+    temporary.rewind().map_err(RepoError::file("read", std::env::temp_dir()))?;
+    let archive = ArchiveFile::copy_of(temporary, PackError::file("read", std::env::temp_dir()))?;
+    if archive.digest().as_str() == digest { Ok(archive) } else { bad("it changed while it was copied") }
 }

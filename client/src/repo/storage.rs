@@ -14,6 +14,7 @@ mod directory;
 mod s3;
 
 use std::fs::File;
+use std::io::Write;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,10 +114,22 @@ impl Storage {
 
     /// Reads the file of a target, at most `max` bytes of it, and computes its digest without keeping it.
     pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
+        self.copy_target(name, digest, max, &mut std::io::sink())
+    }
+
+    /// Copies the file of a target, at most `max` bytes of it, to `out`, piece by piece, and computes its digest. Nothing is
+    /// verified.
+    pub(super) fn copy_target(
+        &self,
+        name: &str,
+        digest: &str,
+        max: u64,
+        out: &mut (impl Write + Send),
+    ) -> Result<StoredFile, RepoError> {
         match self {
-            Storage::Directory(directory) => directory.digest_of_target(name, digest, max),
+            Storage::Directory(directory) => directory.copy_target(name, digest, max, out),
             #[cfg(feature = "s3")]
-            Storage::Bucket(bucket) => bucket.digest_of_target(name, digest, max),
+            Storage::Bucket(bucket) => bucket.copy_target(name, digest, max, out),
         }
     }
 

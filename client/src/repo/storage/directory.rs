@@ -1,7 +1,7 @@
 //! A repository in a directory: one publisher at a time, by a lock.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -105,14 +105,20 @@ impl Directory {
         self.put(&path, content.reader())
     }
 
-    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
+    pub(super) fn copy_target(
+        &self,
+        name: &str,
+        digest: &str,
+        max: u64,
+        out: impl Write,
+    ) -> Result<StoredFile, RepoError> {
         let path = self.targets().join(format!("{digest}.{name}"));
         let file = match open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(StoredFile::Missing),
             Err(source) => return Err(RepoError::File { what: "read", path, source }),
         };
-        let mut hashing = Hashing::new(std::io::sink());
+        let mut hashing = Hashing::new(out);
         let read = std::io::copy(&mut file.take(max.saturating_add(1)), &mut hashing);
         let bytes = read.map_err(RepoError::file("read", &path))?;
         Ok(if bytes > max { StoredFile::Longer } else { StoredFile::File(hashing.finish().1) })

@@ -5,7 +5,7 @@
 //! have died before it came to its end. The timestamp decides: it is written only over the one that was there when the
 //! change began.
 
-use std::io::Write as _;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -25,7 +25,7 @@ use crate::hashing::Hashing;
 
 /// The largest metadata file, in bytes.
 const MAX_METADATA: u64 = 16 << 20;
-/// The largest target that is read, in bytes: what channels hold. Archives are only written.
+/// The largest target that the library reads, in bytes: a channel, a part of the journal, an index. Archives are copied.
 const MAX_TARGET: u64 = 1 << 20;
 
 /// A repository in a bucket.
@@ -134,23 +134,32 @@ impl InBucket {
         }
     }
 
-    pub(super) fn digest_of_target(&self, name: &str, digest: &str, max: u64) -> Result<StoredFile, RepoError> {
+    pub(super) fn copy_target(
+        &self,
+        name: &str,
+        digest: &str,
+        max: u64,
+        out: &mut (impl Write + Send),
+    ) -> Result<StoredFile, RepoError> {
         let name = format!("targets/{digest}.{name}");
-        self.with(async |bucket| {
+        let copied = self.with(async |bucket| {
             let mut object = match bucket.get(&name, None, max).await {
                 Ok(Fetched::Object(object)) => object,
                 Ok(Fetched::Unchanged) | Err(BucketError { problem: Problem::Missing, .. }) => {
-                    return Ok(StoredFile::Missing);
+                    return Ok(Ok(StoredFile::Missing));
                 }
-                Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(StoredFile::Longer),
+                Err(BucketError { problem: Problem::TooLarge(_), .. }) => return Ok(Ok(StoredFile::Longer)),
                 Err(error) => return Err(error),
             };
-            let mut hashing = Hashing::new(std::io::sink());
+            let mut hashing = Hashing::new(out);
             while let Some(piece) = object.next().await? {
-                hashing.write_all(&piece).expect("a sink takes all");
+                if let Err(error) = hashing.write_all(&piece) {
+                    return Ok(Err(error));
+                }
             }
-            Ok(StoredFile::File(hashing.finish().1))
-        })
+            Ok(Ok(StoredFile::File(hashing.finish().1)))
+        })?;
+        copied.map_err(RepoError::file("write", std::env::temp_dir()))
     }
 
     pub(super) fn write_metadata(&self, name: &str, bytes: &[u8]) -> Result<(), RepoError> {
