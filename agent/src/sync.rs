@@ -8,7 +8,7 @@
 //!
 //! Each step takes the type of the previous step, so none can be left out. A failure at any step leaves the active
 //! version unchanged and is written to `.status.json`; the failure of one pack does not stop the others, nor does the end of the
-//! process on one, for want of memory or time, hold them up for longer than two polls (see `attempts`). Failed versions are
+//! process on one, out of memory or time, hold them up for longer than two polls (see `attempts`). Failed versions are
 //! retried with backoff (see `retry`), and a poll that finds nothing new writes nothing (see `last_verified`).
 //! The process reads the network and therefore never runs as root; it writes nothing but the store. It limits itself to
 //! 256 MiB of memory of its own, 300 s of processor time and 590 s in total, at nice 10 (see `process`).

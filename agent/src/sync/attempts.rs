@@ -95,7 +95,7 @@ impl Attempt {
             tracing::warn!(path = %path.display(), %error, "cannot record which version is being installed");
         }
         if is_refused {
-            let message = "the sync ended in the middle of installing this version, for want of memory or time unless the agent \
+            let message = "the sync ended in the middle of installing this version, without memory or time left unless the agent \
                            was restarted; the log of the launcher says how";
             return Err(PackFailure::new(Step::Check, message.to_owned()));
         }
