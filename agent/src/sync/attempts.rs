@@ -91,7 +91,7 @@ impl Attempt {
         let is_refused = before >= most;
         record.set(&what, if is_refused { most.saturating_sub(1) } else { before + 1 });
         if let Err(error) = record.write(&path) {
-            // It could only keep other packs from being held up.
+            // The record could only keep other packs from being held up.
             tracing::warn!(path = %path.display(), %error, "cannot record which version is being installed");
         }
         if is_refused {

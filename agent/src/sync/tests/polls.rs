@@ -324,7 +324,7 @@ fn a_version_on_which_the_sync_ends_holds_up_no_other_pack() {
     let file = bench.ended_on(&format!("demo {digest}"), 2);
     bench.expect_failure("check", "the sync ended in the middle of installing this version");
     assert_eq!(bench.current("other").as_deref(), Some("1.0.0"));
-    // It is tried again, at once when a caller asks for it; a version that is installed leaves nothing.
+    // The version is tried again, at once when a caller asks for it; a version that is installed leaves nothing.
     assert!(file.exists());
     bench.poll().unwrap();
     assert_eq!(bench.current("demo").as_deref(), Some("1.1.0"), "{:?}", bench.status());
