@@ -76,8 +76,8 @@ Exit codes:
 
 Files:
   $BOLT_CLIENT_CONFIG, else $XDG_CONFIG_HOME/bolt/client.toml, else ~/.config/bolt/client.toml:
-  certificate, key, ca and inventory (a file, or [[inventory]] tables); under [repository] url, keys, state, root and passphrase_file;
-  under [runs] store.
+  certificate, key, ca and inventory (a file, or [[inventory]] tables); under [repository] url,
+  keys, state, root and passphrase_file; under [runs] store.
   Paths are relative to the file. `bolt config show` says what is in effect and from where.
 
 Environment (flags take precedence over variables, variables over client.toml):
@@ -89,7 +89,8 @@ Environment (flags take precedence over variables, variables over client.toml):
   BOLT_KEY_PASSPHRASE, BOLT_KEY_PASSPHRASE_FILE
                        the passphrase of repository keys, or the file that holds it
   BOLT_LAUNCH          the bolt-launch that `bolt pack test` starts
-  For a repository in a bucket and an inventory from AWS: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR, AWS_CA_BUNDLE.
+  For a repository in a bucket and an inventory from AWS: AWS_*, HTTPS_PROXY, HTTP_PROXY, ALL_PROXY,
+  NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR, AWS_CA_BUNDLE.
   A variable with an invalid value, or a BOLT_ variable that does not exist, is an error.";
 
 /// Runs signed diagnostics and repairs on many instances, directly, over mutual TLS.

@@ -22,7 +22,8 @@ Runs `bolt-agent check-config` of this host: the program beside bolt, or on the 
 
 Examples:
   bolt agent check
-  bolt agent check --config /etc/bolt/agent.toml.new && mv /etc/bolt/agent.toml.new /etc/bolt/agent.toml")]
+  bolt agent check --config /etc/bolt/agent.toml.new && \\
+    mv /etc/bolt/agent.toml.new /etc/bolt/agent.toml")]
 pub(super) struct CheckCommand {
     // The name of a global option, which means something else here.
     /// The agent's configuration [default: that of bolt-agent].

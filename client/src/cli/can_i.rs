@@ -21,7 +21,7 @@ const MAX_IDS: usize = 10;
 /// Ask instances whether you may do something.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each instance answers by its own grants, and names the grant that decides. The verb push applies to packs: name all
+Each instance answers by its own grants, and names the grant that decides. The verb push applies to packs: name all \
 actions of the pack. The verb approve is reserved: grants may give it, but no action needs approval yet.
 
 Exit code 0 when every instance allows it; 4 when one of them refuses it, or does not have the action.

@@ -26,7 +26,7 @@ Examples:
   bolt kill --action cassandra.repair --where \"zone == 'us-east-1a'\"
   bolt kill --caller spiffe://example.org/cron --yes   without being asked
 
-Killing several shows what would be killed and asks first. A `bolt run` that is still starting instances goes on:
+Killing several shows what would be killed and asks first. A `bolt run` that is still starting instances goes on: \
 interrupt it as well.";
 
 /// Kill executions: TERM, a grace period, then KILL for all of their processes.

@@ -28,7 +28,7 @@ use crate::{errln, outln};
 use source::{Source, open};
 
 const ABOUT: &str = "\
-Root on an instance needs no certificate: these commands use the agent's Unix socket. They work also while certificates or
+Root on an instance needs no certificate: these commands use the agent's Unix socket. They work also while certificates or \
 grants.toml are broken. While no agent answers, they read the execution directories, and say so.
 
 There is no `bolt local run`: root can run any program without Bolt, and what runs through the agent has a grant.

@@ -18,7 +18,7 @@ use crate::{errln, out};
 /// Print the completion script of a shell.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The script runs bolt for each completion. Actions and their parameters come from an answer of an instance, which is kept for ten
+The script runs bolt for each completion. Actions and their parameters come from an answer of an instance, which is kept for ten \
 minutes in $XDG_CACHE_HOME/bolt; instances come from the inventory.
 
 Examples:
@@ -74,7 +74,8 @@ fn show(whole: Command, words: &[String]) -> Result<Exit, Failure> {
     for word in words {
         let Some(inner) = found.find_subcommand(word).cloned() else {
             let problem = format!("{} has no command {}", name.replace('-', " "), crate::show::visible(word));
-            return Err(Failure::new(Exit::Usage, problem).hint("`bolt --help` lists the commands"));
+            let hint = format!("`{} --help` lists the commands", name.replace('-', " "));
+            return Err(Failure::new(Exit::Usage, problem).hint(hint));
         };
         name = format!("{name}-{}", inner.get_name());
         found = inner;
@@ -127,13 +128,40 @@ fn page(mut command: Command, name: &str) -> Result<Vec<u8>, Failure> {
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
     let mut text = Vec::new();
     Man::new(command.override_usage(usage))
+        .source(concat!("bolt ", env!("CARGO_PKG_VERSION")))
         .render(&mut text)
         .map_err(|e| Failure::new(Exit::Failed, format!("cannot make the page of {name}: {e}")))?;
-    // The section that clap calls extra has the exit codes and files, or the examples; its lines stay as they are.
+    // `help` has no page of its own.
+    let help = format!(".TP\n{}\\-help(1)\nPrint this message or the help of the given subcommand(s)\n", escaped(name));
+    let text = String::from_utf8_lossy(&text).replace(&help, "");
+    let Some((before, extra)) = text.split_once(".SH EXTRA\n") else { return Ok(text.into_bytes()) };
+    let (extra, after) = extra.split_once(".SH VERSION\n").unwrap_or((extra, ""));
     let heading = if name == "bolt" { "EXIT CODES AND FILES" } else { "NOTES" };
-    let text = String::from_utf8_lossy(&text).replace(".SH EXTRA\n", &format!(".SH \"{heading}\"\n.nf\n"));
-    let text = text.replace("\n.SH VERSION\n", "\n.fi\n.SH VERSION\n");
-    Ok(text.into_bytes())
+    Ok(format!("{before}.SH \"{heading}\"\n{}.SH VERSION\n{after}", notes(extra)).into_bytes())
+}
+
+/// Returns a name as it is written in the source of a page.
+fn escaped(name: &str) -> String {
+    name.replace('-', "\\-")
+}
+
+/// Returns the section that clap calls extra, which has the exit codes and files, or the examples: indented lines stay as they
+/// are, and paragraphs are filled to the width of the terminal.
+fn notes(extra: &str) -> String {
+    let (mut text, mut verbatim) = (String::new(), false);
+    for line in extra.lines() {
+        let indented = line.starts_with(' ');
+        if indented != verbatim && !line.is_empty() {
+            text.push_str(if indented { ".nf\n" } else { ".fi\n" });
+            verbatim = indented;
+        }
+        text.push_str(line);
+        text.push('\n');
+    }
+    if verbatim {
+        text.push_str(".fi\n");
+    }
+    text
 }
 
 fn print(bytes: &[u8]) -> Result<Exit, Failure> {
@@ -157,5 +185,34 @@ mod tests {
         let synopsis = text.split(".SH SYNOPSIS\n").nth(1).and_then(|rest| rest.split(".SH").next()).unwrap();
         assert!(synopsis.contains("[OPTIONS] <ACTION[@VERSION]> [NAME=VALUE]..."), "{synopsis}");
         assert!(!synopsis.contains("--"), "{synopsis}");
+    }
+
+    fn text_of(words: &[&str]) -> String {
+        let (mut found, mut name) = (Cli::command(), "bolt".to_owned());
+        found.build();
+        for word in words {
+            found = found.find_subcommand(word).unwrap().clone();
+            name = format!("{name}-{word}");
+        }
+        String::from_utf8(page(found, &name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_page_is_of_bolt_and_names_pages_that_there_are() {
+        for words in [&[][..], &["pki"], &["pki", "issue"]] {
+            let text = text_of(words);
+            assert!(text.contains(concat!("\"bolt ", env!("CARGO_PKG_VERSION"), "\"")), "{text}");
+            assert!(text.contains("SUBCOMMANDS") && !text.contains("help(1)"), "{text}");
+        }
+    }
+
+    #[test]
+    fn paragraphs_of_a_page_are_filled_and_examples_are_not() {
+        let text = text_of(&["pki", "renew"]);
+        let notes = text.split_once(".SH \"NOTES\"\n").unwrap().1;
+        assert!(notes.starts_with("The old certificate"), "{notes}");
+        let (prose, examples) = notes.split_once("\n.nf\n").unwrap();
+        assert!(prose.ends_with("Examples:") && examples.starts_with("  bolt pki renew"), "{notes}");
+        assert!(examples.contains("\n.fi\n.SH VERSION\n"), "{notes}");
     }
 }

@@ -21,10 +21,10 @@ Examples:
   bolt resume r-0193…        goes on with one
   bolt show r-0193…          its executions, asked from the instances
 
-The record lies in $XDG_STATE_HOME/bolt/runs, else ~/.local/state/bolt/runs, a directory for each
-run. Runs older than 90 days are removed from there, but the newest 200. --run-store,
-BOLT_RUN_STORE, or `store` under [runs] in client.toml names another directory or a bucket,
-s3://bucket/prefix?region=…, that clients on several hosts share. Nothing is removed from a bucket:
+The record lies in $XDG_STATE_HOME/bolt/runs, else ~/.local/state/bolt/runs, a directory for each \
+run. Runs older than 90 days are removed from there, but the newest 200. --run-store, \
+BOLT_RUN_STORE, or `store` under [runs] in client.toml names another directory or a bucket, \
+s3://bucket/prefix?region=…, that clients on several hosts share. Nothing is removed from a bucket: \
 give it a lifecycle rule. The record holds no secrets.";
 
 /// Number of runs that are read at once.

@@ -27,7 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   bolt wait 6e1d4cf1b2aa                    until one execution has ended
   bolt wait --run r-0193… --timeout 30m     until all of a run have ended
-  bolt run … --all --detach --json | jq -r .run | xargs bolt wait
+  bolt run linux.disk_usage --everywhere --at-once --detach --json | jq -r .run | xargs bolt wait
 
 Exit code 0: all succeeded. 1: one did not succeed, did not end within --timeout, or an instance was not reached.";
 

@@ -16,10 +16,10 @@ use crate::{errln, outln};
 #[command(after_help = "\
 Entries of both chains, changes and refusals, by time. They are not verified: `bolt audit verify` does that.
 
-An entry is written before the call is carried out (accepted), or after it (done, failed). Events of the agent itself are
-`start`; `load` and `reload` of a file of its configuration, failed if the content is not in effect; and `change` of
-agent.toml, which the next start reads. Of equal refusals within a minute the first has an entry, and one more has the
-count of the others. With --json, one object for each line.
+An entry is written before the call is carried out (accepted), or after it (done, failed). Events of the agent itself are \
+`start`; `load` and `reload` of a file of its configuration, failed if the content is not in effect; and `change` of \
+agent.toml, which the next start reads. Of equal refusals within a minute the first has an entry, and one more has the \
+count of the others. With --json, one object for each line. \
 `recover` is about the files of the log: damage that was found, or a disk that took no entry.
 
 Exit code 1 when a line is no entry, 5 when a file cannot be read.

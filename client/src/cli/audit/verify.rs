@@ -15,17 +15,17 @@ use crate::show::{self, counted};
 /// Verify the chain of hashes of an audit log.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each entry holds the hash of the one before: a change, a removal or an added entry breaks the chain.
-Broken as well are an entry of refusals in the chain of changes, or the other way round, an older
+Each entry holds the hash of the one before: a change, a removal or an added entry breaks the chain. \
+Broken as well are an entry of refusals in the chain of changes, or the other way round, an older \
 file without an entry, and a chain of changes without an entry or a file.
 
-Entries that were removed from the end, a chain of refusals that was removed, and a chain that was
-written again, are found only with a head that was kept elsewhere: keep what this command prints, or
+Entries that were removed from the end, a chain of refusals that was removed, and a chain that was \
+written again, are found only with a head that was kept elsewhere: keep what this command prints, or \
 take sequence number and hash from the journal (journalctl -t bolt-audit _UID=$(id -u bolt)).
 
-A last line without an end is what a power cut leaves, and a newest file without an entry what that
-or a full disk leaves; the agent removes both before it writes there again. Both are reported and
-are no errors: whether entries were removed there, only a head that was kept tells.
+A last line without an end is what a power cut leaves, and a newest file without an entry what that \
+or a full disk leaves; the agent removes both before it writes there again. Both are reported and \
+are no errors: whether entries were removed there, only a head that was kept tells. \
 Files that were rotated away are none either: the first file names the hash of its predecessor.
 
 Exit code 0 when the chains are whole, 1 when one is broken, 5 when a file cannot be read.

@@ -22,19 +22,20 @@ use crate::{errln, outln};
 /// Explain what a file of grants allows.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints each grant, in the order of the file, and every reason why it does not match. The first grant that matches allows
+Prints each grant, in the order of the file, and every reason why it does not match. The first grant that matches allows \
 the request; without one, it is refused. Agents decide with the same code.
 
-The verb push applies to packs: name the pack. The verb sync applies to all packs: name nothing. The verb approve is
+The verb push applies to packs: name the pack. The verb sync applies to all packs: name nothing. The verb approve is \
 reserved: grants may give it, but no action needs approval yet.
 
---pack reads class and parameters of the action from its pack, checks the given values, and adds defaults, as an agent
+--pack reads class and parameters of the action from its pack, checks the given values, and adds defaults, as an agent \
 does. Without it, give the class with --class; values that are JSON are read as JSON.
 
 Exit code 0 when the request is allowed, 4 when it is refused.
 
 Examples:
-  bolt grants check --as spiffe://example/oncall/ann run cassandra.clear_snapshots keyspace=users --pack packs/cassandra
+  bolt grants check --as spiffe://example/oncall/ann run cassandra.clear_snapshots \\
+    keyspace=users --pack packs/cassandra
   bolt grants check --as spiffe://example/robot run linux.disk_usage --class diagnostic \\
     --facts region=eu-west-1 --facts tags.team=storage --at 2027-01-02T23:00:00Z
   bolt grants check --as spiffe://example/dev/ann push cassandra

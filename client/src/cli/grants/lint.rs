@@ -31,7 +31,8 @@ Exit code 0 without findings, 1 with findings, 2 when a file has errors.
 
 Examples:
   bolt grants lint --grants grants.toml
-  bolt grants lint --agent-config /etc/bolt/agent.toml --pack packs/linux --pack packs/cassandra --json")]
+  bolt grants lint --agent-config /etc/bolt/agent.toml --json \\
+    --pack packs/linux --pack packs/cassandra")]
 pub(in crate::cli) struct LintCommand {
     /// The file of grants.
     #[arg(long, value_name = "FILE", default_value = "/etc/bolt/grants.toml")]

@@ -23,8 +23,8 @@ use crate::{errln, outln};
 /// Show what changes between two versions of a pack.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A side is a version (2.4.1), a channel (prod), or the path of a directory or an archive; a path has a / or is \".\".
-Of a channel its newest version is compared; during a rollout other instances still have another one.
+A side is a version (2.4.1), a channel (prod), or the path of a directory or an archive; a path has a / or is \".\". \
+Of a channel its newest version is compared; during a rollout other instances still have another one. \
 Archives of the repository are verified against its trusted root.
 
 Examples:

@@ -15,14 +15,14 @@ use crate::{errln, outln};
 /// Make or renew the list of revoked certificates.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The list (PEM) replaces the previous one atomically and has a higher number. A file that holds
-anything else is not replaced, and neither is a list whose revocations the new one would take back,
+The list (PEM) replaces the previous one atomically and has a higher number. A file that holds \
+anything else is not replaced, and neither is a list whose revocations the new one would take back, \
 as with an old copy of the journal.
 
-Agents read the files that `crls` under [tls] of agent.toml names, notice a change within seconds,
+Agents read the files that `crls` under [tls] of agent.toml names, notice a change within seconds, \
 and keep the list in effect when they are given an older one.
 
-Make the next list before this one is due, also when nothing was revoked: agents warn 30 days before that, and after it
+Make the next list before this one is due, also when nothing was revoked: agents warn 30 days before that, and after it \
 do as `expired_crl` in agent.toml says. An intermediate authority has a list of its own.
 
 Examples:

@@ -15,10 +15,10 @@ use crate::{errln, outln};
 /// Make an intermediate authority.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Run it where the root is, on a host without network, and carry the new directory to the host that issues certificates.
-The root must be made with `bolt pki init --intermediates`. The intermediate signs certificates of instances and callers,
-and no other authority. Agents and clients trust root.pem; each certificate that the intermediate issues is followed by
-the intermediate's own, in the same file. Its revocation list is its own (`bolt pki crl --ca <DIR>`); give agents that
+Run it where the root is, on a host without network, and carry the new directory to the host that issues certificates. \
+The root must be made with `bolt pki init --intermediates`. The intermediate signs certificates of instances and callers, \
+and no other authority. Agents and clients trust root.pem; each certificate that the intermediate issues is followed by \
+the intermediate's own, in the same file. Its revocation list is its own (`bolt pki crl --ca <DIR>`); give agents that \
 and the root's.
 
 Example:

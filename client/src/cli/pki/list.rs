@@ -14,7 +14,7 @@ use crate::{errln, out, outln};
 /// List what an authority has issued and revoked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The list is the authority's journal (ca.journal beside ca.pem); the key is not needed. Certificates whose validity has
+The list is the authority's journal (ca.journal beside ca.pem); the key is not needed. Certificates whose validity has \
 ended are shown with --all.
 
 Examples:

@@ -15,15 +15,15 @@ use crate::{errln, outln};
 /// Make a new certificate for the names of an old one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The old certificate must be of this authority; it may have expired. The new one is valid for as long as the old one was,
-unless --days says otherwise. The file is replaced atomically and keeps its owner and mode; agents notice the change by
-themselves. The key stays the same unless --new-key names it. Then both files are written first and renamed together, and
+The old certificate must be of this authority; it may have expired. The new one is valid for as long as the old one was, \
+unless --days says otherwise. The file is replaced atomically and keeps its owner and mode; agents notice the change by \
+themselves. The key stays the same unless --new-key names it. Then both files are written first and renamed together, and \
 the old key is FILE.old meanwhile: if that is left after a crash, the certificate is still the old one; move the key back.
 
 Examples:
   bolt pki renew /etc/bolt/tls/i-0abc.pem --ca /root/bolt-ca
   bolt pki renew me.pem --ca ca/ca.pem --new-key me.key --days 30
-  bolt pki renew ca/ca.pem --ca ca --days 3650          the authority itself: give the new ca.pem to agents and clients
+  bolt pki renew ca/ca.pem --ca ca --days 3650          the authority: distribute the new ca.pem
   bolt pki renew issuing/ca.pem --ca root               an intermediate, where its root is")]
 pub(in crate::cli) struct RenewCommand {
     /// The certificate to renew.

@@ -79,7 +79,7 @@ pub(super) fn csr(command: CsrCommand, json: bool) -> Result<Exit, Failure> {
 /// Sign a request.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The names in the request are only what its author asks for. On a terminal they are shown and confirmed; elsewhere --name
+The names in the request are only what its author asks for. On a terminal they are shown and confirmed; elsewhere --name \
 and each --address must repeat them.
 
 Examples:

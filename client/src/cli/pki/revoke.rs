@@ -16,12 +16,12 @@ use crate::{errln, outln};
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["certificates", "serial", "name"]))]
 #[command(after_help = "\
-Records revocations in the authority's journal: of all that are named, or of none if one of them is an error. They take
-effect when agents have the next revocation list: make it with `bolt pki crl`, and install it as a file that `crls` under
+Records revocations in the authority's journal: of all that are named, or of none if one of them is an error. They take \
+effect when agents have the next revocation list: make it with `bolt pki crl`, and install it as a file that `crls` under \
 [tls] of agent.toml names. Agents then refuse the certificates and close open connections that use them.
 
---name revokes every certificate with this URI that is still valid. With the reason key-compromise or ca-compromise, all
-other valid certificates of the same key are revoked as well, such as those from before a renewal. To revoke a certificate
+--name revokes every certificate with this URI that is still valid. With the reason key-compromise or ca-compromise, all \
+other valid certificates of the same key are revoked as well, such as those from before a renewal. To revoke a certificate \
 that is already revoked changes nothing.
 
 Examples:

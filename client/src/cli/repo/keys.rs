@@ -23,7 +23,8 @@ const SOON: Duration = Duration::from_secs(7 * 86_400);
 #[command(after_help = "\
 Examples:
   bolt repo init ./repo --keys ./keys
-  bolt repo init s3://packs/prod --bucket-region eu-west-1 --keys ./keys --root-keys 3 --root-threshold 2")]
+  bolt repo init s3://packs/prod --bucket-region eu-west-1 --keys ./keys \\
+    --root-keys 3 --root-threshold 2")]
 pub(crate) struct InitCommand {
     /// The repository's directory or s3://bucket/prefix: absent or empty.
     dir: PathBuf,
@@ -98,11 +99,12 @@ pub(crate) struct RotateCommand {
 /// Encrypt key files with another passphrase.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The files are replaced. A copy of the keys of snapshot and timestamp that a team or a job signs with gets a passphrase of its own,
-so that the publisher's is given to no one, and one passphrase opens all keys of a directory.
+The files are replaced. A copy of the keys of snapshot and timestamp that a team or a job signs with gets a passphrase of its \
+own, so that the publisher's is given to no one, and one passphrase opens all keys of a directory.
 
 Example:
-  bolt repo key-passphrase dba/snapshot.pem dba/timestamp.pem --passphrase-file ours.txt --new-passphrase-file theirs.txt")]
+  bolt repo key-passphrase dba/snapshot.pem dba/timestamp.pem \\
+    --passphrase-file ours.txt --new-passphrase-file theirs.txt")]
 pub(crate) struct KeyPassphraseCommand {
     /// The key files.
     #[arg(required = true, value_name = "FILE")]
@@ -119,7 +121,8 @@ pub(crate) struct KeyPassphraseCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, before `bolt repo init`:
-  bolt repo kms-key targets arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab --keys keys")]
+  bolt repo kms-key targets --keys keys \\
+    arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab")]
 pub(crate) struct KmsKeyCommand {
     /// The role: root, targets, snapshot, timestamp, or team-<team>.
     #[arg(value_parser = role)]

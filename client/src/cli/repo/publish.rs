@@ -48,8 +48,8 @@ pub(crate) struct PublishCommand {
 /// Take a version out of the signed metadata.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A version that a channel holds stays: give the channel another version first. `bolt repo prune` removes the archive, a day later.
-A version that was published is never published again with other content: raise the version in pack.yaml. Its digest is
+A version that a channel holds stays: give the channel another version first. `bolt repo prune` removes the archive, a day later. A \
+version that was published is never published again with other content: raise the version in pack.yaml. Its digest is \
 remembered; the same content may be published again.
 
 Example:

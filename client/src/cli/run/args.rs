@@ -24,12 +24,14 @@ Examples:
   bolt run linux.memory_pressure --everywhere --at-once
   bolt run linux.top_processes --where 'app == \"cassandra\"' --batch 10 --select .by_cpu[0].name
   bolt run cassandra.clear_snapshots older_than_days=7 --on 'i-0a*' --noop
-  bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone --canary 1 --max-failures 1
-  bolt run kafka.restart --where 'app == \"kafka\"' --by zone --pause 2m --check kafka.health --check-for 5m
+  bolt run cassandra.clear_snapshots older_than_days=7 --everywhere --by zone \\
+    --canary 1 --max-failures 1
+  bolt run linux.restart_service service=kafka --where 'app == \"kafka\"' --by zone --pause 2m \\
+    --check kafka.broker_health --check-for 5m
   bolt run linux.disk_usage --everywhere --at-once --detach
   bolt run cassandra.clear_snapshots@1.2.0 --region us-east-1 --note 'disk alarm' --yes
 
-A run starts one instance after the other and stops after the first failure, unless options say otherwise.
+A run starts one instance after the other and stops after the first failure, unless options say otherwise. \
 Secret parameters come from files (token=@FILE) or are asked for; their values are masked in what is printed, \
 except values shorter than 4 characters. Exit codes: `bolt --help`.";
 

@@ -25,7 +25,7 @@ Examples:
   bolt resume r-0193…
   bolt resume r-0193… token=@FILE      a run with a secret parameter, which the record does not hold
 
-Instances that were asked to start are asked again: they start nothing twice, and answer with the execution that they have.
+Instances that were asked to start are asked again: they start nothing twice, and answer with the execution that they have. \
 Instances that another principal has asked are left as they are: only that principal can ask them again.";
 
 /// Go on with a run whose command was interrupted or died.
