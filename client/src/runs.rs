@@ -196,7 +196,7 @@ pub trait RunStore: Send + Sync {
 
 /// Opens the store at `location`: a directory, or `s3://bucket/prefix`. Sends nothing.
 pub fn open(location: &Path) -> Result<Arc<dyn RunStore>, StoreError> {
-    let text = location.to_str().filter(|text| text.contains("://"));
+    let text = location.to_str().filter(|text| text.contains("://") || text.starts_with("s3:"));
     #[cfg(feature = "s3")]
     if let Some(text) = text.filter(|text| text.starts_with("s3:")) {
         return Ok(Arc::new(InBucket::at(text)?));
@@ -208,4 +208,18 @@ pub fn open(location: &Path) -> Result<Arc<dyn RunStore>, StoreError> {
         });
     }
     Ok(Arc::new(Directory::new(location.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_bucket_is_no_directory() {
+        for text in ["s3:x", "s3:/ops/runs", "gs://ops/runs", "file:///var/runs"] {
+            let error = open(Path::new(text)).map(|_| ()).unwrap_err();
+            assert!(error.to_string().contains("s3://"), "{text}: {error}");
+        }
+        open(Path::new("./s3:x")).unwrap();
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use packs_schema::agent::grants::Verb;
 use packs_schema::agent::rest::{AccessReview, AccessTarget, Code};
-use packs_schema::base::name::InstanceId;
+use packs_schema::base::name::{InstanceId, PackName};
 use serde_json::{Value, json};
 
 use super::context::{Answers, Context, say_unanswered};
@@ -34,10 +34,18 @@ pub(super) struct CanICommand {
     /// Verb: read, run, kill, sync, push, metrics or approve (reserved).
     verb: Verb,
     /// An action (cassandra.clear_snapshots), or all actions of a pack (cassandra.*) [default: anything].
-    #[arg(value_name = "ACTION|PACK.*")]
+    #[arg(value_name = "ACTION|PACK.*", value_parser = target)]
     target: Option<AccessTarget>,
     #[command(flatten)]
     select: SelectArgs,
+}
+
+/// Reads an action or all actions of a pack. The name of a pack alone is neither.
+fn target(text: &str) -> Result<AccessTarget, String> {
+    text.parse().map_err(|e| match PackName::new(text) {
+        Ok(pack) => format!("{e}; for all actions of the pack, write {pack}.*"),
+        Err(_) => format!("{e}"),
+    })
 }
 
 /// Answer of an instance.

@@ -32,7 +32,13 @@ impl FromStr for IdArg {
         if hex && (SHORTEST..=36).contains(&text.len()) {
             return Ok(IdArg(text));
         }
-        Err("an execution id is a UUID, or at least the last six characters of one".to_owned())
+        let problem = "an execution id is a UUID, or at least the last six characters of one";
+        if text.starts_with("r-") {
+            return Err(format!(
+                "{problem}; this is the id of a run: give it with --run, as in `bolt ps --run {text}`"
+            ));
+        }
+        Err(problem.to_owned())
     }
 }
 

@@ -52,6 +52,9 @@ pub(super) enum LocalCommand {
     Kill(LocalKill),
 }
 
+/// The agent's configuration, unless another file is named.
+const AGENT_CONFIG: &str = "/etc/bolt/agent.toml";
+
 /// Where the agent of this host is.
 #[derive(Debug, Args)]
 pub(super) struct HostArgs {
@@ -59,7 +62,7 @@ pub(super) struct HostArgs {
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
     /// The agent's configuration, which says where its directories are.
-    #[arg(long, value_name = "FILE", default_value = "/etc/bolt/agent.toml")]
+    #[arg(long, value_name = "FILE", default_value = AGENT_CONFIG)]
     agent_config: PathBuf,
 }
 

@@ -94,6 +94,10 @@ fn what_is_wrong_is_refused_before_anything_is_read() {
         ("bolt pki csr client bolt://Instance/i-1 --out o", "`instance <ID>`"),
         ("bolt can-i fly", "read, run, kill"),
         ("bolt can-i run cassandra", "<pack>.<action>"),
+        ("bolt can-i run cassandra", "write cassandra.*"),
+        ("bolt kill r-1", "give it with --run"),
+        ("bolt instances --sample 0", "from 1 to 1000000"),
+        ("bolt grants check --as spiffe://x/y sync --at 2027", "RFC 3339"),
         ("bolt pack diff cassandra prod Pro_D!", "a version such as"),
         ("bolt pki sign x.csr --address 10.0.0.7", "--name"),
     ] {

@@ -1,7 +1,6 @@
 //! Options that choose instances.
 
 use std::io::Read as _;
-use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use clap::Args;
@@ -9,6 +8,7 @@ use packs_schema::base::name::{InstanceId, NameError, RunId};
 use packs_schema::delivery::filter::Filter;
 
 use super::failure::{Exit, Failure};
+use super::numbers::whole;
 use super::run_store;
 use crate::config::Config;
 use crate::inventory::{GatherOptions, IdPattern, Sample, Selection};
@@ -45,8 +45,8 @@ pub(super) struct SelectArgs {
     #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     exclude: Vec<IdPattern>,
     /// At most this many of them, chosen at random.
-    #[arg(long, value_name = "N")]
-    sample: Option<NonZeroUsize>,
+    #[arg(long, value_name = "N", value_parser = whole::<usize>(1..=1_000_000))]
+    sample: Option<usize>,
     /// Seed of --sample: the same one chooses the same instances again [default: random, and printed].
     #[arg(long, value_name = "NUMBER", requires = "sample")]
     seed: Option<u64>,
@@ -156,7 +156,7 @@ impl SelectArgs {
             regions: self.region.clone(),
             zones: self.zone.clone(),
             exclude: self.exclude.clone(),
-            sample: self.sample.map(|count| Sample { count: count.get(), seed: self.seed.unwrap_or(seed) }),
+            sample: self.sample.map(|count| Sample { count, seed: self.seed.unwrap_or(seed) }),
         }
     }
 

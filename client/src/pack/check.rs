@@ -31,6 +31,9 @@ use crate::confined_dir::ConfinedDir;
 /// The largest record that is read, in bytes.
 const MAX_RECORD: u64 = 16 << 20;
 
+/// Record of the sync: the targets that it verified last, in the store.
+pub const SIGNED: &str = ".tuf/targets.json";
+
 /// Result of a check.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct CheckReport {
@@ -83,7 +86,7 @@ pub fn check(packs: &Path, only: Option<&PackName>) -> Result<CheckReport, PackE
         venvs: BTreeMap::new(),
     };
     look.directory(packs, &meta);
-    look.signed = read_json(&look.store, &packs.join(".tuf/targets.json")).ok().flatten();
+    look.signed = read_json(&look.store, &packs.join(SIGNED)).ok().flatten();
     let seen = read_json::<Value>(&look.store, &packs.join(".tuf/seen.json"));
     look.verified = seen.ok().flatten().map(|v| v["active"].clone());
     look.report.held_against_signed = look.signed.is_some();

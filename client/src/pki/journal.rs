@@ -108,7 +108,9 @@ pub enum JournalError {
 
 /// Returns the journal of the authority in a directory, or of the one whose certificate is this file.
 pub fn journal_path(authority: &Path) -> PathBuf {
-    let certificate = if authority.is_dir() { authority.join(CA_CERTIFICATE) } else { authority.to_owned() };
+    // A directory that is missing is no certificate of that name.
+    let is_directory = authority.is_dir() || !authority.exists() && authority.extension().is_none();
+    let certificate = if is_directory { authority.join(CA_CERTIFICATE) } else { authority.to_owned() };
     certificate.with_extension("journal")
 }
 

@@ -34,9 +34,11 @@ pub struct Ending {
 ///
 /// With `only_if_needed`, does nothing while nothing expires within `within`, so that it can run often.
 pub fn refresh(access: &Access, within: Duration, only_if_needed: bool) -> Result<Refreshed, RepoError> {
-    if !access.keys.is_dir() {
-        let source = std::io::ErrorKind::NotADirectory.into();
-        return Err(RepoError::File { what: "find the keys' directory", path: access.keys.clone(), source });
+    let missing = RepoError::file("find the keys' directory", &access.keys);
+    match std::fs::metadata(&access.keys) {
+        Ok(there) if there.is_dir() => {}
+        Ok(_) => return Err(missing(std::io::ErrorKind::NotADirectory.into())),
+        Err(error) => return Err(missing(error)),
     }
     let edit = async |state: &mut State, ring: &mut KeyRing| {
         let soon = after(within);

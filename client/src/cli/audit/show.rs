@@ -51,7 +51,7 @@ pub(in crate::cli) struct ShowCommand {
 /// Runs `bolt audit show`.
 pub(super) fn run(command: &ShowCommand, json: bool) -> Result<Exit, Failure> {
     let mut entries = Entries::new(command.log.find()?);
-    let mut unreadable = 0;
+    let (mut unreadable, mut shown) = (0, 0);
     while let Some(listed) = entries.next_entry().map_err(|e| failure(&e))? {
         match listed {
             Listed::Unreadable(path, line) => {
@@ -62,6 +62,7 @@ pub(super) fn run(command: &ShowCommand, json: bool) -> Result<Exit, Failure> {
                 let (chain, record, value) = *entry;
                 let line = if json { json_line(chain, value) } else { text(&record) };
                 outln!("{line}");
+                shown += 1;
             }
             Listed::Entry(_) => {}
         }
@@ -69,6 +70,9 @@ pub(super) fn run(command: &ShowCommand, json: bool) -> Result<Exit, Failure> {
     if unreadable > 0 {
         errln!("{} could not be read: `bolt audit verify` says more", counted(unreadable, "line"));
         return Ok(Exit::Failed);
+    }
+    if shown == 0 {
+        errln!("no entries match");
     }
     Ok(Exit::Success)
 }

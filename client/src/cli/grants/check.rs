@@ -65,7 +65,7 @@ pub(in crate::cli) struct CheckCommand {
     #[arg(long, value_name = "NAME=VALUE", value_parser = fact)]
     facts: Vec<(String, String)>,
     /// Time of the request, RFC 3339 [default: now].
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
 }
 
@@ -73,6 +73,10 @@ pub(in crate::cli) struct CheckCommand {
 fn target(text: &str) -> Result<AccessTarget, String> {
     let target = if text.contains('.') { text.parse() } else { PackName::new(text).map(AccessTarget::Pack) };
     target.map_err(|e| e.to_string())
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| "use a time of RFC 3339, such as 2027-01-02T23:00:00Z".to_owned())
 }
 
 fn fact(text: &str) -> Result<(String, String), String> {

@@ -8,7 +8,7 @@ use packs_schema::agent::rest::{ApiProcess, ApiState, Health};
 use packs_schema::agent::store::API_STATE;
 use packs_schema::base::name::InstanceId;
 
-use super::HostArgs;
+use super::{AGENT_CONFIG, HostArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::confined_dir::ConfinedDir;
 use crate::connection::Agent;
@@ -45,7 +45,7 @@ impl Source {
 
 /// Connects to the agent. If it does not answer, says why and opens the execution directories.
 pub(super) async fn open(host: &HostArgs) -> Result<Source, Failure> {
-    let (paths, id) = read_config(&host.agent_config);
+    let (paths, id) = read_config(&host.agent_config)?;
     let socket = host.socket.clone().unwrap_or_else(|| paths.local_socket());
     let error = match Agent::on_host(&socket).await {
         Ok((agent, health)) => {
@@ -79,17 +79,21 @@ pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Failure {
 }
 
 /// Returns paths and instance of agent.toml. A file that cannot be read is no reason to do nothing: it may be why no agent
-/// runs. Nothing in it is trusted: it only says where to look.
-fn read_config(path: &Path) -> (Paths, InstanceId) {
+/// runs. But where another file than the usual one is named, the default paths are those of another agent, and nothing must be
+/// killed there. Nothing in the file is trusted: it only says where to look.
+fn read_config(path: &Path) -> Result<(Paths, InstanceId), Failure> {
     let unknown = || InstanceId::new("localhost").expect("a valid id");
+    let failed = |error: &(dyn std::error::Error + 'static)| Failure::from_error(Exit::Usage, error).to_string();
     let config = files::read_text(path, MAX_CONFIG)
-        .map_err(|e| e.to_string())
-        .and_then(|text| Config::parse_unchecked(&text).map_err(|e| e.to_string()));
+        .map_err(|e| failed(&e))
+        .and_then(|text| Config::parse_unchecked(&text).map_err(|e| format!("{}: {}", show::path(path), failed(&e))));
     match config {
-        Ok(config) => (config.paths, config.instance.id.unwrap_or_else(unknown)),
+        Ok(config) => Ok((config.paths, config.instance.id.unwrap_or_else(unknown))),
+        Err(error) if path != Path::new(AGENT_CONFIG) => Err(Failure::new(Exit::Usage, show::visible_lines(&error))
+            .hint("--agent-config names the agent.toml of the agent that is meant")),
         Err(error) => {
             errln!("bolt: {}; using the default paths", show::visible_lines(&error));
-            (Paths::default(), unknown())
+            Ok((Paths::default(), unknown()))
         }
     }
 }
@@ -125,5 +129,21 @@ fn describe_api(runtime: &Path) -> String {
         ApiState::Failing => {
             format!("the api cannot be kept running: {} failures in a row{ended}; {see}", state.failures)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_paths_of_another_agent_do_not_stand_in_for_a_named_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        let failure = read_config(&path).unwrap_err().to_string();
+        assert!(failure.contains("agent.toml: No such file or directory"), "{failure}");
+        std::fs::write(&path, "ca = \"x\"\n").unwrap();
+        let failure = read_config(&path).unwrap_err().to_string();
+        assert!(failure.starts_with(&format!("{}: line 1", path.display())), "{failure}");
     }
 }

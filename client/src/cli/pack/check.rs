@@ -8,7 +8,7 @@ use packs_schema::base::name::PackName;
 
 use super::failure;
 use crate::cli::failure::{Exit, Failure};
-use crate::pack::check;
+use crate::pack::check::{self, SIGNED};
 use crate::show::{self, counted, visible};
 use crate::{errln, outln};
 
@@ -41,7 +41,10 @@ pub(super) fn run(command: &CheckCommand, json: bool) -> Result<Exit, Failure> {
             errln!("{} {} was pushed and is not signed", version.pack, version.directory);
         }
         if !report.held_against_signed {
-            errln!("not compared with what the repository signed: run it as root or as the sync's account");
+            errln!(
+                "not compared with what the repository signed: {} is missing, or must be read as root or as the sync's account",
+                show::path(&command.packs.join(SIGNED))
+            );
         }
     }
     Ok(if report.problems.is_empty() { Exit::Success } else { Exit::Failed })

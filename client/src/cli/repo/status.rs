@@ -171,6 +171,9 @@ pub(super) fn log(command: &LogCommand, context: &Context) -> Result<Exit, Failu
         outln!("{}", json!({ "verified": view.is_verified(), "entries": entries }));
     } else {
         entries.iter().for_each(|entry| outln!("{}", line(entry)));
+        if entries.is_empty() {
+            errln!("no changes match");
+        }
     }
     Ok(Exit::Success)
 }

@@ -28,6 +28,8 @@ fn everything_that_an_authority_signs_is_in_its_journal() {
     let (dir, authority) = with_files(0);
     let missing = JournalContent::read(&journal_path(dir.path())).unwrap_err();
     assert!(matches!(missing, JournalError::Missing(_)), "{missing}");
+    let none = dir.path().join("none");
+    assert_eq!(journal_path(&none), none.join("ca.journal"), "a directory that is missing");
     let issued = authority.issue_client(&ann(), Validity::days(7)).unwrap();
     let (certificate, _) = issued.write(dir.path(), "ann").unwrap();
     let request = NewRequest::create(&instance("i-1", &[])).unwrap();

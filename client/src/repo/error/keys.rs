@@ -43,7 +43,7 @@ pub enum KeyError {
     #[error("cannot encrypt the key for {}", crate::show::path(.0))]
     Encrypt(PathBuf),
     /// The passphrase is too short.
-    #[error("a passphrase for keys has at least {0} characters")]
+    #[error("the passphrase for new keys is too short: give one of at least {0} characters")]
     WeakPassphrase(usize),
     /// A key could not be made.
     #[error("cannot make a key")]

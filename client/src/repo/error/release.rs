@@ -109,7 +109,7 @@ pub enum ReleaseError {
         channels: Vec<ChannelName>,
     },
     /// The channel does not have the pack.
-    #[error("channel {channel} holds nothing of {pack}")]
+    #[error("channel {channel} holds nothing of {pack}; `bolt repo status` lists what each channel holds")]
     NotHeld {
         /// The channel.
         channel: ChannelName,
@@ -186,7 +186,7 @@ pub enum ReleaseError {
     /// There is no version to go back to.
     #[error(
         "channel {channel} held nothing of {pack} before, so there is nothing to go back to: publish a higher version in its \
-         storage, name a lower one that is published with --to, or withdraw it from all instances with --to nothing; `bolt repo pause` \
+         place, name a lower one that is published with --to, or withdraw it from all instances with --to nothing; `bolt repo pause` \
          keeps it from further instances meanwhile"
     )]
     NothingBefore {

@@ -162,7 +162,7 @@ pub(in crate::repo) fn pin_unless_there(directory: &Path, root: &[u8]) -> Result
 /// Reads a file with a trusted root, which only its owner may be able to write.
 pub(in crate::repo) fn read_root(path: &Path) -> Result<Vec<u8>, RepoError> {
     let bytes = read_if_there(path, MAX_ROOT)?;
-    let bytes = bytes.ok_or_else(|| RepoError::file("read", path)(io::ErrorKind::NotFound.into()))?;
+    let bytes = bytes.ok_or_else(|| RepoError::file("read", path)(io::Error::from_raw_os_error(nix::libc::ENOENT)))?;
     parse_root(path, &bytes)?;
     Ok(bytes)
 }

@@ -142,11 +142,14 @@ fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
     // A single finding for all of them, because hashes are generated together.
     let mut bare = needed.iter().filter(|requirement| !requirement.hashed);
     if let Some(first) = bare.next() {
+        let have = match bare.count() {
+            0 => "has".to_owned(),
+            more => format!("and {more} more have"),
+        };
         let message = format!(
-            "{} and {} more have no hash: agents refuse them (python.require_hashes), and where they do not, the package index \
+            "{} {have} no hash: agents refuse them (python.require_hashes), and where they do not, the package index \
              decides what code runs; write the file with `pip-compile --generate-hashes` or `uv pip compile --generate-hashes`",
-            first.name,
-            bare.count()
+            first.name
         );
         found.push(Finding::warning(
             "requirement_without_hash",
