@@ -58,6 +58,8 @@ pub enum ConfigError {
         setting: Setting,
         /// The places that were searched.
         looked: String,
+        /// The configuration file in effect, if there is one.
+        file: Option<PathBuf>,
     },
     /// The client's certificate, key or authority cannot be used.
     #[error(transparent)]
@@ -190,7 +192,10 @@ impl Config {
 
     /// Returns the value of a setting, or the error that says how to give it.
     pub fn require(&self, setting: Setting) -> Result<&Path, ConfigError> {
-        self.value(setting).ok_or_else(|| ConfigError::Missing { setting, looked: self.looked() })
+        self.value(setting).ok_or_else(|| {
+            let file = self.file.path.clone().filter(|_| self.file.exists);
+            ConfigError::Missing { setting, looked: self.looked(), file }
+        })
     }
 
     /// Reads certificate, key and authority.

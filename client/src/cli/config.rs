@@ -1,5 +1,6 @@
 //! `bolt config show`: the configuration in effect, with the origin of each value.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use clap::Subcommand;
@@ -10,6 +11,7 @@ use super::failure::{Exit, Failure};
 use crate::config::{Config, Origin, Setting};
 use crate::inventory::ConfiguredSource;
 use crate::repo::VARIABLE;
+use crate::runs::Directory;
 use crate::show;
 use crate::{errln, outln};
 
@@ -149,21 +151,42 @@ fn describe(config: &Config, setting: Setting) -> Shown {
             )
         }),
     };
-    Shown {
-        name: setting.name(),
-        value: found.map(|sourced| sourced.value.display().to_string()),
-        from: found.map(|sourced| sourced.origin.to_string()),
-        flag: setting.flag(),
-        variable: setting.variable(),
-        problem,
+    let default = || Directory::default_path().filter(|_| setting == Setting::RunStore);
+    let (value, from) = match (found, default()) {
+        (Some(sourced), _) => (Some(sourced.value.display().to_string()), Some(sourced.origin.to_string())),
+        (None, Some(path)) => (Some(path.display().to_string()), Some("default".to_owned())),
+        (None, None) => (None, None),
+    };
+    Shown { name: setting.name(), value, from, flag: setting.flag(), variable: setting.variable(), problem }
+}
+
+/// Returns what is wrong with a path that does not exist or cannot be reached. The record of runs is made when it is missing.
+fn missing_file(setting: Setting, value: &Path) -> Option<String> {
+    let may_be_address = matches!(setting, Setting::Repository | Setting::RunStore);
+    if may_be_address && value.to_str().is_some_and(|text| text.contains("://")) {
+        return None;
+    }
+    match value.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound && setting == Setting::RunStore => None,
+        Err(error) => Some(format!("cannot open {}: {error}", show::path(value))),
+        Ok(_) => None,
     }
 }
 
-/// Returns what is wrong with a path that does not exist or cannot be reached.
-fn missing_file(setting: Setting, value: &Path) -> Option<String> {
-    let is_address = setting == Setting::Repository && value.to_str().is_some_and(|text| text.contains("://"));
-    if is_address {
-        return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_no_file_that_is_missing_and_the_record_of_runs_is_made() {
+        for (setting, value, wrong) in [
+            (Setting::Repository, "s3://example-packs/bolt", false),
+            (Setting::RunStore, "s3://ops/runs?region=eu-west-1", false),
+            (Setting::RunStore, "/nonexistent/runs", false),
+            (Setting::Repository, "/nonexistent/packs", true),
+            (Setting::RepositoryKeys, "/nonexistent/keys", true),
+        ] {
+            assert_eq!(missing_file(setting, Path::new(value)).is_some(), wrong, "{value}");
+        }
     }
-    value.metadata().err().map(|error| format!("cannot open {}: {error}", show::path(value)))
 }

@@ -371,11 +371,16 @@ pub(super) fn from_config(error: &ConfigError) -> Failure {
         return Failure { exit: Exit::Storage, message, hint: gather.hint() };
     }
     let failure = Failure::from_error(Exit::Usage, error);
-    let ConfigError::Missing { setting, .. } = error else { return failure };
-    let path = show::path(&config::default_path().unwrap_or_else(|| "client.toml".into()));
+    let ConfigError::Missing { setting, file, .. } = error else { return failure };
+    let path = file.clone().or_else(config::default_path).unwrap_or_else(|| "client.toml".into());
+    let path = show::path(&path);
     let (flag, variable) = (setting.flag(), setting.variable());
     failure.hint(match setting.name().split_once('.') {
         Some((table, key)) => format!("give {flag}, set {variable}, or write {key} = \"…\" under [{table}] in {path}"),
+        None if file.is_some() => format!(
+            "give it with {flag}, set {variable}, or write {} = \"…\" in {path}; `bolt config show` says what is configured",
+            setting.name()
+        ),
         None => format!(
             "give it with {flag}, set {variable}, or make {path} with lines for certificate, key, ca and inventory; `bolt pki` makes \
              certificates, `bolt demo --keep` a whole example, and `bolt config show` says what is configured"
@@ -429,5 +434,13 @@ mod tests {
         let codes =
             |at: usize| if at < 40 { Kind::Tls(format!("{}", at % 3)) } else { Kind::Protocol(format!("{at}")) };
         assert_eq!(bounded(&errors(60, codes)).len(), 4);
+    }
+
+    #[test]
+    fn a_setting_that_is_missing_belongs_into_the_file_in_effect() {
+        let setting = config::Setting::Key;
+        let error = ConfigError::Missing { setting, looked: String::new(), file: Some("/srv/client.toml".into()) };
+        let hint = from_config(&error).hint.unwrap();
+        assert!(hint.contains("write key = \"…\" in /srv/client.toml"), "{hint}");
     }
 }

@@ -156,7 +156,7 @@ pub struct Sourced {
     pub origin: Origin,
 }
 
-/// True for an address (`s3://…`, `file:///…`), which is not relative to the configuration file.
+/// True for an address (`s3://…`, `file:///…`, also a mistyped `s3:…`), which is not relative to the configuration file.
 pub(super) fn is_address(value: &Path) -> bool {
-    value.to_str().is_some_and(|text| text.contains("://"))
+    value.to_str().is_some_and(|text| text.contains("://") || text.starts_with("s3:"))
 }
