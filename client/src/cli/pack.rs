@@ -129,6 +129,10 @@ pub fn run(command: LocalCommand, json: bool) -> Result<Exit, Failure> {
         LocalCommand::Test { dir, action, parameters, noop, limits, run_as_me, site_config, python, wheels, index } => {
             let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
             let wheels = wheels.map(absolute);
+            if let Some(missing) = wheels.as_ref().filter(|wheels| !wheels.is_dir()) {
+                let problem = format!("there is no directory {}, which --wheels names", show::path(missing));
+                return Err(Failure::new(Exit::Usage, problem));
+            }
             // The author tries what is not pinned yet; an agent wants hashes, unless its site says otherwise.
             let python = PythonConfig {
                 interpreter: absolute(python),
@@ -306,4 +310,27 @@ fn test_failure(error: &TestError) -> Failure {
         TestError::NoLauncher(_) | TestError::Launcher { .. } | TestError::Io { .. } => Exit::Storage,
     };
     Failure::from_error(exit, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wheels_are_in_a_directory_that_exists() {
+        let command = LocalCommand::Test {
+            dir: ".".into(),
+            action: "uptime".into(),
+            parameters: Vec::new(),
+            noop: false,
+            limits: false,
+            run_as_me: true,
+            site_config: None,
+            python: "/usr/bin/python3".into(),
+            wheels: Some("/nonexistent/wheels".into()),
+            index: None,
+        };
+        let failure = run(command, false).unwrap_err().to_string();
+        assert_eq!(failure, "there is no directory /nonexistent/wheels, which --wheels names");
+    }
 }

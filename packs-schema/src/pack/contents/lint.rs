@@ -126,10 +126,8 @@ fn requirements(checked: &CheckedPack, found: &mut Vec<Finding>) {
     if let Some(first) = needed.first()
         && !checked.actions.iter().any(|action| action.runner_type == Runner::PythonScript)
     {
-        let message = format!(
-            "{} and the other requirements are installed but not used: no action has runner_type: python-script",
-            first.name
-        );
+        let are = if needed.len() == 1 { "is" } else { "and the other requirements are" };
+        let message = format!("{} {are} installed but not used: no action has runner_type: python-script", first.name);
         found.push(Finding::warning("unused_requirements", REQUIREMENTS_FILE, message));
     }
     for bare in needed.iter().filter(|requirement| !requirement.pinned && !requirement.hashed).take(MAX_PER_SCRIPT) {
