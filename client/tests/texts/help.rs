@@ -85,12 +85,20 @@ fn examples_are_accepted() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Returns the first long option of a command line that the help of its command does not have.
+/// Returns the first long option of a command line that neither the help of its command nor that of one above it has.
 fn hidden(root: &Command, words: &[String]) -> Option<String> {
-    let found = words.iter().skip(1).fold(root, |found, word| found.find_subcommand(word).unwrap_or(found));
+    let mut commands = vec![root];
+    for word in words.iter().skip(1) {
+        commands.extend(commands.last().and_then(|command| command.find_subcommand(word)));
+    }
     let named = words.iter().filter(|word| word.starts_with("--"));
     let mut options = named.map(|word| word.split('=').next().unwrap_or(word));
-    let is_known = |option: &str| found.get_arguments().any(|argument| argument.get_long() == option.get(2..));
+    let is_known = |option: &str| {
+        commands
+            .iter()
+            .flat_map(|command| command.get_arguments())
+            .any(|argument| argument.get_long() == option.get(2..))
+    };
     options.find(|option| !is_known(option)).map(str::to_owned)
 }
 
